@@ -1,0 +1,143 @@
+"""The envelope: CloudEvents 1.0 as producers send it, and as the log keeps it.
+
+`Incoming` is what a producer may send, read once and leniently: attributes that are not declared are ignored, so a
+`digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of its fields,
+times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest of type and data.
+Limits: `actor`, `sealed` and `kid` are reserved and absent for now.
+Called by admission (writes) and by the fold, replay and oracle (read).
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from schemas import codec, events
+from schemas.errors import Reason
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+_RFC3339: Final = re.compile(
+    r"(\d{4})-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+).fullmatch
+_FAR: Final = re.compile(
+    r"[+-]?\d{5,}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d.*|-?0000-.*", re.ASCII | re.DOTALL
+).fullmatch
+
+
+class Incoming(msgspec.Struct, frozen=True, gc=False):
+    """An event as it comes: what is declared here is looked at, the rest is ignored."""
+
+    specversion: str | None = None
+    id: Name | None = None
+    source: Name | None = None
+    type: str | None = None
+    subject: str | None = None
+    time: str | None = None
+    dataschema: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    traceparent: str | None = None
+
+
+class Written(msgspec.Struct, gc=False, omit_defaults=True):
+    """A fact as it is written to the log; `Fact` reads it."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    dataschema: str
+    data: msgspec.Raw
+    digest: str
+    accepted: str
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """A fact as it is read from the log."""
+
+    id: Name
+    source: Name
+    type: Annotated[str, msgspec.Meta(max_length=128)]
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    time: Moment
+    dataschema: str
+    data: msgspec.Raw
+    digest: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+    accepted: Moment
+    specversion: str = "1.0"
+    actor: str | None = None
+    sealed: msgspec.Raw | None = None
+    kid: str | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of its data."""
+        return int(self.dataschema.rpartition(":")[2])
+
+
+_decode: Final = msgspec.json.Decoder(Fact).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def write_fact(fact: Written) -> bytes:
+    """The bytes of a fact, as they stand on the log."""
+    return b'{"specversion":"1.0",' + _encode(fact)[1:]
+
+
+def read_fact(value: bytes) -> Fact:
+    """A record of the log; raises codec.Unreadable for anything that Heed did not write."""
+    try:
+        fact = _decode(value)
+        if len(bytes.fromhex(fact.digest)) != 16 or codec.has_nul(value):
+            raise ValueError
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        raise codec.Unreadable(
+            Reason.UNDECODABLE, "this record is not a fact that Heed wrote."
+        ) from None
+    return fact
+
+
+def read_content(fact: Fact) -> msgspec.Struct:
+    """The data of a fact, as the newest struct of its type; raises codec.Unreadable."""
+    event = events.EVENTS.get(fact.type)
+    if event is None or not event.built:
+        raise codec.Unreadable(
+            Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact."
+        )
+    return codec.content(event, codec.version(fact.dataschema, event), fact.data)
+
+
+def format_time(moment: datetime) -> str:
+    """An aware UTC time as RFC 3339, cut to the millisecond: always 24 characters."""
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def parse_time(text: str) -> datetime:
+    """RFC 3339 with a zone as UTC, cut (never rounded) to the millisecond; raises codec.Unreadable."""
+    if _RFC3339(text) is None:
+        if _FAR(text) is not None:
+            raise codec.Unreadable(
+                Reason.UNSTORABLE,
+                "time is out of range: years 1 to 9999 in UTC can be kept.",
+            )
+        raise codec.Unreadable(
+            Reason.INVALID,
+            "time must be RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z.",
+        )
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        if moment.tzinfo is not UTC:
+            moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise codec.Unreadable(
+            Reason.UNSTORABLE,
+            "time is out of range: years 1 to 9999 in UTC can be kept.",
+        ) from None
+    except ValueError:
+        detail = "time must be RFC 3339 with a zone: a date and a time of day that exist, seconds 00 to 59."
+        raise codec.Unreadable(Reason.INVALID, detail) from None
+    rest = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment

@@ -1,0 +1,144 @@
+"""The table of event types: by which door each comes, which topic of the log keeps it, what it carries.
+
+Every type that has a name is here, built or not, so that what is planned, what is Heed's own and what nobody knows
+are told apart: a type that is not built is `unknown_type`, one that only Heed writes is `wrong_door` at every door.
+Called by admission and codec; read by deploy/contracts.py, which writes the JSON Schemas.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from schemas import identity, mail, topics
+
+CUSTOM_EVENTS: Final = "custom-events"
+SNOOZE_CHANGES: Final = "snooze-changes"
+REGISTRY: Final = "registry"
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A type: its door (None: Heed alone writes it), its topic in the log, its newest version and shape.
+
+    `personal` names the fields that are to be sealed before they enter the log, once sealing exists.
+    """
+
+    name: str
+    door: str | None
+    topic: str = topics.FACTS
+    version: int = 1
+    struct: type[msgspec.Struct] | None = None
+    personal: tuple[str, ...] = ()
+    decode: Any = field(init=False, repr=False, compare=False, default=None)
+    dataschema: str = field(init=False, repr=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataschema", f"urn:heed:{self.name}:{self.version}")
+        if self.struct is not None:
+            object.__setattr__(self, "decode", msgspec.json.Decoder(self.struct).decode)
+
+    @property
+    def built(self) -> bool:
+        """Whether this version of Heed takes events of this type."""
+        return self.struct is not None
+
+
+def _mail(
+    name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()
+) -> EventType:
+    return EventType(
+        f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal
+    )
+
+
+def _later(door: str | None, topic: str, *names: str) -> tuple[EventType, ...]:
+    return tuple(EventType(name, door, topic) for name in names)
+
+
+_TYPES: Final = (
+    _mail("sent", mail.Sent),
+    _mail("delivered", mail.Delivered),
+    _mail("bounced", mail.Bounced, personal=("email",)),
+    _mail("opened", mail.Opened),
+    _mail("clicked", mail.Clicked),
+    _mail("unsubscribed", mail.Unsubscribed),
+    _mail("complained", mail.Complained),
+    EventType("contact.deleted", topics.CONTACT_IDENTITY, struct=identity.Deleted),
+    EventType("contact.restored", topics.CONTACT_IDENTITY, struct=identity.Restored),
+    *_later(
+        CUSTOM_EVENTS,
+        topics.FACTS,
+        "custom.received",
+        "page.viewed",
+        "product.viewed",
+        "basket.changed",
+    ),
+    *_later(
+        CUSTOM_EVENTS,
+        topics.FACTS,
+        "favourite.changed",
+        "order.placed",
+        "order.returned",
+        "gift.received",
+    ),
+    *_later(
+        topics.CONTACT_IDENTITY,
+        topics.FACTS,
+        "contact.identified",
+        "contact.consent_changed",
+    ),
+    *_later(
+        topics.CONTACT_IDENTITY,
+        topics.FACTS,
+        "contact.hold_changed",
+        "session.created",
+        "session.started",
+    ),
+    *_later(topics.CONTACT_IDENTITY, REGISTRY, "contact.merged", "contact.unmerged"),
+    *_later(
+        topics.CONTACT_IDENTITY,
+        REGISTRY,
+        "session.linked",
+        "session.unlinked",
+        "identifier.unlinked",
+    ),
+    *_later(
+        SNOOZE_CHANGES,
+        topics.FACTS,
+        "snooze.set",
+        "snooze.observed",
+        "snooze.reminded_later",
+    ),
+    *_later(
+        None,
+        REGISTRY,
+        "identifier.linked",
+        "setting.changed",
+        "event.defined",
+        "key.created",
+        "key.revoked",
+    ),
+    *_later(None, REGISTRY, "parked.discarded", "contact.erased"),
+    *_later(None, topics.FACTS, "snooze.ended", "snooze.pushed", "snooze.push_failed"),
+    *_later(None, topics.FACTS, "segment.entered", "segment.left"),
+    *_later(
+        None, topics.COMMANDS, "engagement.expire", "snooze.end", "snooze.resnooze"
+    ),
+)
+
+EVENTS: Final[dict[str, EventType]] = {event.name: event for event in _TYPES}
+
+# Every name under it is Heed's own: the tree of a campaign is decided, never told.
+OWN_PREFIX: Final = "campaign."
+
+
+def built() -> tuple[EventType, ...]:
+    """The types that this version takes, in the order of the table."""
+    return tuple(event for event in EVENTS.values() if event.built)
+
+
+def is_own(name: str) -> bool:
+    """Whether only Heed writes events of this name."""
+    event = EVENTS.get(name)
+    return name.startswith(OWN_PREFIX) if event is None else event.door is None

@@ -1,0 +1,30 @@
+"""Who an event is about: the forms of a subject, and the facts about contacts.
+
+A subject is `<kind>:<value>`. A contact's id is opaque and can never be an address: it has no `@`. Until identity
+exists only `contact:` has a home in the log; every other subject is parked.
+Called by events (structs) and admission (subjects).
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+CONTACT: Final = "contact:"
+CONTACT_ID: Final = "[A-Za-z0-9_.~-]{1,64}"
+
+is_contact_id: Final = re.compile(CONTACT_ID).fullmatch
+is_contact_subject: Final = re.compile(CONTACT + CONTACT_ID).fullmatch
+
+
+class Deleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A contact was deleted. It keeps its facts and its addresses, and has no row until it is restored."""
+
+
+class Restored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A deleted contact is back, with the row that it would have had."""
+
+
+def contact_id(subject: str) -> str | None:
+    """The id in a `contact:` subject; None for a subject of another kind."""
+    return subject[len(CONTACT) :] if subject.startswith(CONTACT) else None

@@ -1,0 +1,118 @@
+"""What happens to a mail: sent, delivered, bounced, opened, clicked, unsubscribed, complained.
+
+A mailing is what is counted. `test: true` marks an event that counts nowhere; the mark is read on each event and is
+never carried to others of its mailing. Fields stand in alphabetical order: that order is the canonical form that the
+digest is taken over.
+Limits: a `url` is kept as it was told; `email` of a bounce is personal data (see `events.EventType.personal`).
+Called by events.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+MailingId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=128,
+        description="The mailing: what frequency and volume count.",
+    ),
+]
+MessageId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=256,
+        description="The one message, as the sending system names it.",
+    ),
+]
+Test = Annotated[
+    bool, msgspec.Meta(description="true: a test send, which counts nowhere.")
+]
+Url = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1, max_length=2048, description="The link that was clicked."
+    ),
+]
+Email = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=3,
+        max_length=254,
+        pattern=r"^[^@\s]+@[^@\s]+$",
+        description="The address that bounced; without it, the contact's primary address at that time.",
+    ),
+]
+BounceKind = Annotated[
+    Literal["hard", "soft"],
+    msgspec.Meta(
+        description="hard: the address does not exist; soft: it may work later."
+    ),
+]
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A mail was handed over for delivery."""
+
+    mailing_id: MailingId
+    message_id: MessageId | None = None
+    test: Test | None = None
+
+
+class Delivered(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True
+):
+    """A mail was taken by the recipient's server. A later bounce does not take it back."""
+
+    mailing_id: MailingId
+    message_id: MessageId | None = None
+    test: Test | None = None
+
+
+class Bounced(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A mail came back."""
+
+    email: Email | None = None
+    kind: BounceKind
+    mailing_id: MailingId
+    message_id: MessageId | None = None
+    test: Test | None = None
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A mail was opened."""
+
+    mailing_id: MailingId | None = None
+    message_id: MessageId | None = None
+    test: Test | None = None
+
+
+class Clicked(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A link of a mail was clicked. Without a mailing it is history, not engagement."""
+
+    mailing_id: MailingId | None = None
+    message_id: MessageId | None = None
+    test: Test | None = None
+    url: Url
+
+
+class Unsubscribed(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True
+):
+    """The recipient asked for no more mail."""
+
+    mailing_id: MailingId
+    message_id: MessageId | None = None
+    test: Test | None = None
+
+
+class Complained(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True
+):
+    """The recipient reported a mail as spam."""
+
+    mailing_id: MailingId
+    message_id: MessageId | None = None
+    test: Test | None = None

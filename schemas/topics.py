@@ -1,0 +1,77 @@
+"""The topics of Kafka, what they promise, and which home a subject has.
+
+`home` agrees with Kafka's default partitioner (murmur2, as the Java client has it), so a record keyed by its subject
+lies in the partition of its home whoever wrote it. Declared once: `heed topics`, the start check and the compose file
+all read this.
+Limits: the number of homes is fixed for the life of a log; replication is the cluster's own default.
+Called by admission (home), deploy and the CLI (topics), streams (names).
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+EMAIL_ACTIVITY: Final = "email-activity"
+CONTACT_IDENTITY: Final = "contact-identity"
+DOORS: Final[tuple[str, ...]] = (EMAIL_ACTIVITY, CONTACT_IDENTITY)
+FACTS: Final = "facts"
+COMMANDS: Final = "commands"
+
+DAY_MS: Final = 86_400_000
+DOOR_DAYS: Final = 14
+COMMAND_DAYS: Final = 7
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+
+_M: Final = 0x5BD1E995
+_SEED: Final = 0x9747B28C
+_WORDS: Final = tuple(Struct(f"<{n}I").unpack_from for n in range(33))
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it must be: its partitions, and the settings that the start check compares."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def murmur2(key: bytes) -> int:
+    """Kafka's hash of a record key, as the unsigned 32 bits of what Java prints signed."""
+    length = len(key)
+    count = length >> 2
+    h = _SEED ^ length
+    for k in (
+        _WORDS[count](key) if count < 33 else Struct(f"<{count}I").unpack_from(key)
+    ):
+        k = k * _M & 0xFFFFFFFF
+        h = h * _M & 0xFFFFFFFF ^ (k ^ k >> 24) * _M & 0xFFFFFFFF
+    if tail := length & 3:
+        h = (h ^ int.from_bytes(key[-tail:], "little")) * _M & 0xFFFFFFFF
+    h = (h ^ h >> 13) * _M & 0xFFFFFFFF
+    return h ^ h >> 15
+
+
+def home(subject: str, homes: int) -> int:
+    """The home of a subject: the partition of `facts` that Kafka's default partitioner gives to its key."""
+    return (murmur2(subject.encode()) & 0x7FFFFFFF) % homes
+
+
+def all_topics(homes: int) -> tuple[Topic, ...]:
+    """Every topic that Heed needs, with `homes` partitions."""
+    doors = tuple(Topic(name, homes, _config(DOOR_DAYS * DAY_MS)) for name in DOORS)
+    return (
+        *doors,
+        Topic(FACTS, homes, _config(-1)),
+        Topic(COMMANDS, homes, _config(COMMAND_DAYS * DAY_MS)),
+    )
+
+
+def _config(retention_ms: int) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": str(retention_ms),
+        "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    }
