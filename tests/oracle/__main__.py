@@ -1,0 +1,86 @@
+"""Holds a running stack against the oracle: `python tests/oracle --stack .heed/stack.json`.
+
+Promises: changes nothing; ends with "k of N rows differ", exit 0 if nothing at all differs, else 1; 69 when the
+stack does not answer. Works under traffic: rows and positions are of one snapshot.
+
+Called by `make oracle`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import confluent_kafka
+import psycopg
+
+if not __package__:  # started as a folder: its parent has to be importable, and no neighbour by its bare name
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from oracle import audit, broker, database, doors
+
+SHOWN = 20
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="oracle", description="Compare a running stack's rows with the oracle."
+    )
+    home = Path(os.environ.get("HEED_HOME", ".heed"))
+    parser.add_argument("--stack", type=Path, default=home / "stack.json", help="the stack's stack.json")
+    parser.add_argument(
+        "--wait", type=float, default=60.0, help="seconds to wait for the readers to catch up"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        stack = json.loads(options.stack.read_bytes())
+        return check(stack["dsn"], stack["bootstrap"], options.wait)
+    except FileNotFoundError:
+        print(f"{options.stack} is not there: start the stack with 'make up' first", file=sys.stderr)
+    except (psycopg.OperationalError, confluent_kafka.KafkaException, TimeoutError) as error:
+        print(f"the stack does not answer: {error}", file=sys.stderr)
+    return 69
+
+
+def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
+    """Print what differs and return the exit code."""
+    started = time.monotonic()
+    if not database.wait_at_rest(dsn, wait):
+        print(f"still not at rest after {wait:.0f} s: what is on its way is left out")
+    seen = database.snapshot(dsn)
+    log = audit.read_log(broker.records(bootstrap, "facts"), seen.folded)
+    records = itertools.chain.from_iterable(broker.records(bootstrap, door) for door in doors.DOORS)
+    ahead = timedelta(seconds=float(os.environ.get("HEED_AHEAD_SECONDS", "300")))
+    judged, waiting, unaccounted = audit.account(records, seen, log, ahead)
+    report = audit.compare(seen, log)
+
+    _list("log", log.wrong)
+    _list("doors", unaccounted)
+    _list("rows", report.rows)
+    print(
+        f"{len(log.facts):,} facts read, {log.ahead:,} not folded yet; {judged:,} door records judged,"
+        f" {waiting:,} not taken in yet; {report.skipped:,} contacts left out (a nudge waits);"
+        f" at {seen.at.isoformat(timespec='milliseconds')}, {time.monotonic() - started:.1f} s"
+    )
+    print(
+        f"{len(log.wrong):,} records of the log are wrong, {len(unaccounted):,} door records are not accounted for"
+    )
+    print(f"{report.differing} of {report.contacts} rows differ")
+    return 1 if report.differing or log.wrong or unaccounted else 0
+
+
+def _list(name: str, lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        print(f"{name}: {line}")
+    if len(lines) > SHOWN:
+        print(f"{name}: … and {len(lines) - SHOWN:,} more")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

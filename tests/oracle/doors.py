@@ -1,0 +1,89 @@
+"""What must have become of a record at a door, judged from its bytes alone.
+
+Promises: GOOD only for an event that Heed has to take, BAD only for one it may never take; whatever is a matter
+of detail is EITHER. So a record can be held against the log without knowing how admission decides.
+
+Called by `oracle.audit`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from whenever import Instant
+
+MAIL_WITH_MAILING = frozenset(
+    {"mail.sent", "mail.delivered", "mail.bounced", "mail.unsubscribed", "mail.complained"}
+)
+MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
+CONTACT = frozenset({"contact.deleted", "contact.restored"})
+DOORS = {"email-activity": MAIL, "contact-identity": CONTACT}
+SUBJECT = re.compile(r"contact:[A-Za-z0-9_.~-]{1,64}", re.ASCII)
+PLAIN = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
+ADDRESS = re.compile(r"[a-z0-9.]+@[a-z0-9.]+", re.ASCII)
+LIMIT = 32 * 1024
+
+
+class Verdict(StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+    EITHER = "either"
+
+
+def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelta(minutes=5)) -> Verdict:
+    """Whether the record has to be in the log (GOOD), may not be (BAD), or may be in either place."""
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return Verdict.BAD
+    if not isinstance(event, dict) or len(raw) > LIMIT:
+        return Verdict.BAD
+    if event.get("type") not in MAIL | CONTACT or event["type"] not in DOORS[door]:
+        return Verdict.BAD
+    subject = event.get("subject")
+    if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):
+        return Verdict.BAD
+    if not all(isinstance(event.get(name), str) and event[name] for name in ("id", "source", "time")):
+        return Verdict.BAD
+    return Verdict.GOOD if _plain(event, appended + ahead) else Verdict.EITHER
+
+
+def _plain(event: dict[str, Any], latest: datetime) -> bool:
+    """Nothing about it that admission could stumble over."""
+    data = event.get("data")
+    if event.get("specversion") != "1.0" or not isinstance(data, dict):
+        return False
+    if event.get("dataschema", f"urn:heed:{event['type']}:1") != f"urn:heed:{event['type']}:1":
+        return False
+    if event.get("datacontenttype", "application/json") != "application/json":
+        return False
+    if not all(PLAIN.fullmatch(event[name]) for name in ("id", "source")):
+        return False
+    try:
+        time = Instant.parse_iso(event["time"]).to_stdlib()
+    except ValueError:
+        return False
+    if not datetime(1970, 1, 1, tzinfo=UTC) <= time <= latest:
+        return False
+    return _plain_data(event["type"], data)
+
+
+def _plain_data(kind: str, data: dict[str, Any]) -> bool:
+    texts = [data[name] for name in ("mailing_id", "message_id", "url", "email") if name in data]
+    if not all(isinstance(text, str) and PLAIN.fullmatch(text) for text in texts):
+        return False
+    if not isinstance(data.get("test", False), bool):
+        return False
+    if kind in MAIL_WITH_MAILING and "mailing_id" not in data:
+        return False
+    if kind == "mail.clicked" and "url" not in data:
+        return False
+    if kind != "mail.bounced":
+        return True
+    return data.get("kind") in ("hard", "soft") and bool(
+        ADDRESS.fullmatch(data.get("email", "a@example.org"))
+    )
