@@ -1,9 +1,9 @@
 """Kafka's jars: exactly the files of `kafka.lock`, each checked by its SHA-256.
 
-The lock names every jar by its Maven coordinate, so nothing is resolved at a start: what is missing is fetched
-by jgo's resolver, what is damaged is fetched again. A file gets its place in the folder only when it is whole
-and right, by a rename: a download that breaks off leaves nothing that could be taken for a jar, and two stacks
-may fill one folder at the same time.
+The lock names every jar by its Maven coordinate, so nothing is resolved at a start: what is missing is
+fetched by jgo's resolver, what is damaged is fetched again. A file gets its place in the folder only when it
+is whole and right, by a rename: a download that breaks off leaves nothing that could be taken for a jar, and
+two stacks may fill one folder at the same time.
 
 Limits: about 45 MB from a Maven repository at the first start; later ones read (and check) the folder alone.
 Another repository than Maven Central is set in jgo's own config file. Called by `deploy.kafka`; maintainers
@@ -13,12 +13,11 @@ write the lock anew with `python -m deploy.jars`.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def locked(lock: Path = LOCK) -> tuple[Jar, ...]:
 
 
 def ensure(folder: Path, say: Say, lock: Path = LOCK) -> tuple[Path, ...]:
-    """Makes the folder hold every jar of the lock and gives their paths. Raises errors.Away when it cannot."""
+    """Makes the folder hold every jar of the lock and gives their paths; raises errors.Away."""
     folder.mkdir(parents=True, exist_ok=True)
     jars = locked(lock)
     missing = [jar for jar in jars if not _is_right(folder / jar.filename, jar)]
@@ -84,7 +83,7 @@ def _fetch(missing: list[Jar], folder: Path, say: Say, total: int) -> None:
         for jar in missing:
             fetched = _download(context, jar)
             size += fetched.stat().st_size
-            os.replace(fetched, folder / jar.filename)
+            fetched.replace(folder / jar.filename)
     say(f"Kafka {VERSION}: {size / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
 
 
@@ -104,8 +103,8 @@ def _download(context: MavenContext, jar: Jar) -> Path:
         if wanted.cached_path:
             wanted.cached_path.unlink(missing_ok=True)
     raise errors.Away(
-        f"{jar.filename} cannot be fetched ({trouble}): Kafka's jars come from a Maven repository at the first "
-        "start; connect to the network, or name a mirror in jgo's config file, and run the command again."
+        f"{jar.filename} cannot be fetched ({trouble}): Kafka's jars come from a Maven repository at the "
+        "first start; connect to the network, or name a mirror in jgo's config file, and run it again."
     )
 
 
@@ -114,7 +113,7 @@ def _maven(cache: Path, resolver: PythonResolver) -> MavenContext:
     return MavenContext(resolver=resolver, repo_cache=cache, remote_repos=remotes, timeout=60)
 
 
-def _progress(say: Say) -> Callable[[str, int], object]:
+def _progress(say: Say) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
     @contextmanager
     def report(filename: str, size: int) -> Iterator[Callable[[int], None]]:
         say(f"  {filename}  {size / 1e6:.2f} MB")

@@ -1,8 +1,8 @@
 """One real Kafka broker (KRaft, a single node) on the loopback address.
 
-Promises: data stays in `home` and is found again whatever stopped the broker; a folder is formatted whole or not
-at all; `wait` returns when the broker answers. `SETTINGS` is what Heed expects of a broker; the compose file
-repeats it and a contract test keeps the two in step.
+Promises: data stays in `home` and is found again whatever stopped the broker; a folder is formatted whole or
+not at all; `wait` returns when the broker answers. `SETTINGS` is what Heed expects of a broker; the compose
+file repeats it and a contract test keeps the two in step.
 
 Limits: one node, no encryption, no passwords: for a developer's machine and for tests. About 400 MB resident,
 heap bounded by `heap_mb`. Called by `deploy.supervisor` and by the tests' fixtures, from the main thread.
@@ -27,8 +27,8 @@ from deploy import jars, processes
 from schemas import errors
 
 # What Heed expects of a broker, wherever it runs. Small internal topics, no delay before the first rebalance,
-# topics made on purpose only, and a cleaner that does not take 128 MB of a small heap. After a kill -9 a broker may
-# register again only when its former self's session has run out: 9 s by default, 3 s here.
+# topics made on purpose only, and a cleaner that does not take 128 MB of a small heap. After a kill -9 a
+# broker may register again only when its former self's session has run out: 9 s by default, 3 s here.
 SETTINGS: Mapping[str, str] = {
     "auto.create.topics.enable": "false",
     "broker.heartbeat.interval.ms": "500",
@@ -137,12 +137,12 @@ class Kafka:
         fresh.mkdir(parents=True)
         properties = self._write_properties(self.home / "format.properties", fresh)
         identity = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [java, "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-        done = subprocess.run(
-            [*command, "-t", identity, "-c", properties], cwd=self.home, capture_output=True, check=False
-        )
+        command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format"]
+        command += ["-t", identity, "-c", str(properties)]
+        done = subprocess.run(command, cwd=self.home, capture_output=True, check=False)
         if done.returncode != 0:
-            raise errors.Away(f"Kafka's folder {data} could not be formatted: {_last(done.stderr + done.stdout)}")
+            told = _last(done.stderr + done.stdout)
+            raise errors.Away(f"Kafka's folder {data} could not be formatted: {told}")
         properties.unlink()
         fresh.rename(data)
 
@@ -201,10 +201,10 @@ def find_java() -> Path:
 def java_version(java: Path) -> int:
     """The major version of a Java, 0 when it is none."""
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = re.search(r'version "(\d+)', told)
+    found = re.search(r'version "(\d+)', told.stderr)
     return int(found[1]) if found else 0
 
 

@@ -1,12 +1,12 @@
 """One real PostgreSQL on the loopback address, from the binaries of a wheel.
 
-Promises: data stays in `home` and is found again whatever stopped the server; the cluster is made whole or not
-at all; `wait` returns when the server takes connections and role and database `heed` exist. It never runs as
-root: started by root, it runs as the system user that the wheel's package makes for this.
+Promises: data stays in `home` and is found again whatever stopped the server; the cluster is made whole or
+not at all; `wait` returns when the server takes connections and role and database `heed` exist. It never runs
+as root: started by root, it runs as a system user made for it.
 
-Limits: no passwords and no encryption: whoever can log in to this machine can read it. For a developer's machine
-and for tests; HEED_POSTGRES points Heed at a server of yours. Called by `deploy.supervisor` and by the tests'
-fixtures, from the main thread.
+Limits: no passwords and no encryption: whoever can log in to this machine can read it. For a developer's
+machine and for tests; HEED_POSTGRES points Heed at a server of yours. Called by `deploy.supervisor` and by
+the tests' fixtures, from the main thread.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ DATABASE = "heed"
 DASHBOARD_ROLE = "heed_dashboard"
 USER_OF_ROOT = "pgserver"  # the name that the wheel's own package uses
 
-# What Heed expects of a server, wherever it runs: checkpoints far apart (an insert costs four times as much just
-# after one), instants in UTC, and room for the workers' lanes, the API and people beside them.
+# What Heed expects of a server, wherever it runs: checkpoints far apart (an insert costs four times as much
+# just after one), instants in UTC, and room for the workers' lanes, the API and people beside them.
 SETTINGS: Mapping[str, str] = {
     "checkpoint_timeout": "15min",
     "log_timezone": "UTC",
@@ -104,7 +104,8 @@ class Postgres:
             except psycopg.OperationalError as error:
                 trouble = str(error).strip().splitlines()[-1]
             if time.monotonic() > until:
-                raise errors.Away(f"PostgreSQL did not answer within {timeout:.0f} s: {trouble} (see {self.log})")
+                told = f"{trouble} (see {self.log})"
+                raise errors.Away(f"PostgreSQL did not answer within {timeout:.0f} s: {told}")
             self._check_alive()
             time.sleep(0.05)
 
@@ -140,8 +141,9 @@ class Postgres:
         fresh.mkdir(mode=0o700)
         if self._owner:
             os.chown(fresh, self._owner.uid, self._owner.gid)
+        command = [str(programs / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
         done = subprocess.run(
-            [programs / "initdb", "-D", fresh, "-U", "postgres", "--auth=trust", "--no-instructions", *INITDB],
+            [*command, "--no-instructions", *INITDB],
             cwd=fresh,
             env={**os.environ, "LC_ALL": "C"},
             capture_output=True,
@@ -176,7 +178,8 @@ def find_programs() -> Path:
         if (programs / "postgres").exists():
             return programs
     raise errors.Away(
-        "PostgreSQL is missing: run `make up`, which brings one along, or set HEED_POSTGRES to a server of yours."
+        "PostgreSQL is missing: run `make up`, which brings one along, "
+        "or set HEED_POSTGRES to a server of yours."
     )
 
 

@@ -1,8 +1,8 @@
 """Child processes that never outlive their keeper, and ports to give them.
 
 A child started here gets its own session (so a Ctrl-C in the terminal reaches the keeper alone, which stops
-things in order) and, on Linux, a death signal: when the keeper is killed with -9, the kernel asks the child to
-stop. What is left all the same is found again by its `Mark` and stopped by `end_leftover`.
+things in order) and, on Linux, a death signal: when the keeper is killed with -9, the kernel asks the child
+to stop. What is left all the same is found again by its `Mark` and stopped by `end_leftovers`.
 
 Limits: the death signal belongs to the thread that starts the child, so start children from the main thread.
 Elsewhere than on Linux only the marks work. Called by `deploy.kafka`, `deploy.postgres`, `deploy.supervisor`
@@ -65,7 +65,8 @@ class Mark:
         """The process itself, or None when it has ended (its pid may be somebody else's by now)."""
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < 2 and " ".join(process.cmdline()) == self.command
+            same_time = abs(process.create_time() - self.created) < 2
+            same = same_time and " ".join(process.cmdline()) == self.command
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
@@ -93,7 +94,8 @@ def spawn(
         user=owner.uid if owner else None,
         group=owner.gid if owner else None,
         extra_groups=[] if owner else None,
-        preexec_fn=_die_with(os.getpid(), death_signal),  # noqa: PLW1509: runs after setuid, which clears it
+        # runs after setuid, which would clear the death signal
+        preexec_fn=_die_with(os.getpid(), death_signal),  # noqa: PLW1509
     )
 
 
@@ -145,14 +147,15 @@ def _signal(process: psutil.Process, sig: signal.Signals) -> None:
 def free_ports(count: int, wanted: Sequence[int | None] = ()) -> list[int]:
     """Loopback ports nobody listens on: the wanted ones where they are free, others else.
 
-    Others come from below the system's ephemeral range: a client that keeps dialling a dead server's port could
-    otherwise be given that very port as its own, and keep the restarted server from binding it.
+    Others come from below the system's ephemeral range: a client that keeps dialling a dead server's port
+    could otherwise be given that very port as its own, and keep the restarted server from binding it.
     """
     held: list[socket.socket] = []
     try:
         for index in range(count):
             want = wanted[index] if index < len(wanted) else None
-            candidates = itertools.chain([want] if want else [], (random.randint(*_RANGE) for _ in range(1000)))
+            others = (random.randint(*_RANGE) for _ in range(1000))
+            candidates = itertools.chain([want] if want else [], others)
             held.append(next(each for port in candidates if (each := _hold(port))))
         return [int(each.getsockname()[1]) for each in held]
     finally:
