@@ -8,7 +8,7 @@ Limits: engagement of contacts, deletion and restoring; links between contacts a
 Called by the law tests, the fault tests, and `make oracle` against a running stack.
 """
 
-from oracle.model import (
+from tests.oracle.model import (
     Fact,
     Row,
     Rule,

@@ -1,7 +1,7 @@
 """Holds a running stack against the oracle: `python tests/oracle --stack .heed/stack.json`.
 
-Promises: changes nothing; ends with "k of N rows differ", exit 0 if nothing at all differs, else 1; 69 when the
-stack does not answer. Works under traffic: rows and positions are of one snapshot.
+Promises: changes nothing; ends with "k of N rows differ", exit 0 if nothing at all differs, else 1; 69 when
+the stack does not answer. Works under traffic: rows and positions are of one snapshot.
 
 Called by `make oracle`.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 import confluent_kafka
 import psycopg
 
-if not __package__:  # started as a folder: its parent has to be importable, and no neighbour by its bare name
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if not __package__:  # started as a folder: the checkout has to be importable, not our own files by bare names
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from oracle import audit, broker, database, doors
+from tests.oracle import audit, broker, database, doors
 
 SHOWN = 20
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         return check(stack["dsn"], stack["bootstrap"], options.wait)
     except FileNotFoundError:
         print(f"{options.stack} is not there: start the stack with 'make up' first", file=sys.stderr)
-    except (psycopg.OperationalError, confluent_kafka.KafkaException, TimeoutError) as error:
+    except (psycopg.OperationalError, confluent_kafka.KafkaException, LookupError, TimeoutError) as error:
         print(f"the stack does not answer: {error}", file=sys.stderr)
     return 69
 
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
 def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
     """Print what differs and return the exit code."""
     started = time.monotonic()
-    if not database.wait_at_rest(dsn, wait):
+    if not _at_rest(dsn, bootstrap, started + wait):
         print(f"still not at rest after {wait:.0f} s: what is on its way is left out")
     seen = database.snapshot(dsn)
-    log = audit.read_log(broker.records(bootstrap, "facts"), seen.folded)
+    log = audit.read_log(broker.records(bootstrap, "facts"), seen.positions)
     records = itertools.chain.from_iterable(broker.records(bootstrap, door) for door in doors.DOORS)
     ahead = timedelta(seconds=float(os.environ.get("HEED_AHEAD_SECONDS", "300")))
     judged, waiting, unaccounted = audit.account(records, seen, log, ahead)
@@ -69,10 +69,22 @@ def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
         f" at {seen.at.isoformat(timespec='milliseconds')}, {time.monotonic() - started:.1f} s"
     )
     print(
-        f"{len(log.wrong):,} records of the log are wrong, {len(unaccounted):,} door records are not accounted for"
+        f"{len(log.wrong):,} records of the log are wrong,"
+        f" {len(unaccounted):,} door records are not accounted for"
     )
     print(f"{report.differing} of {report.contacts} rows differ")
     return 1 if report.differing or log.wrong or unaccounted else 0
+
+
+def _at_rest(dsn: str, bootstrap: str, deadline: float) -> bool:
+    """Whether what stands on the doors now is in the log, and what then stands on the log is in the rows."""
+    doors_end = {
+        (door, part): end for door in doors.DOORS for part, end in broker.ends(bootstrap, door).items()
+    }
+    if not database.wait_past(dsn, doors_end, deadline):
+        return False
+    log_end = {("facts", part): end for part, end in broker.ends(bootstrap, "facts").items()}
+    return database.wait_past(dsn, log_end, deadline) and database.wait_for_nudges(dsn, deadline)
 
 
 def _list(name: str, lines: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Rows against the log, and the log against the doors: every difference, in words.
 
-Promises: a difference is reported only if no instant and no order of commits can explain it; what is on its way
-(facts not folded yet, nudges waiting, door records not taken in yet) is counted, not judged.
+Promises: a difference is reported only if no instant and no order of commits can explain it; what is on its
+way (facts not folded yet, nudges waiting, door records not taken in yet) is counted, not judged.
 
 Called by `oracle.__main__` and by the fault tests.
 """
@@ -9,7 +9,7 @@ Called by `oracle.__main__` and by the fault tests.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 import rfc8785
 
-from oracle import doors, model
-from oracle.broker import Record
-from oracle.database import Shown, Snapshot, Stored
+from tests.oracle import doors, model
+from tests.oracle.broker import Record
+from tests.oracle.database import Shown, Snapshot, Stored
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Report:
     differing: int = 0
 
 
-def read_log(records: Iterable[Record], folded: dict[int, int]) -> Log:
+def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]) -> Log:
     """The log up to the folded offsets; each envelope's digest, key and home are proved on the way."""
     log = Log()
     for record in records:
@@ -55,7 +55,7 @@ def read_log(records: Iterable[Record], folded: dict[int, int]) -> Log:
         door = _door(record)
         if door is not None:
             log.doors.add(door)
-        if record.offset >= folded.get(record.partition, 0):
+        if record.offset >= positions.get((record.topic, record.partition), 0):
             log.ahead += 1
             continue
         log.facts.append(fact)
@@ -107,21 +107,22 @@ def _view_differs(
         if wanted is not None and model.row(contact, history, snapshot.at, snapshot.rule) is not None:
             yield f"{contact}: missing, should be {_words(wanted)} (view)"
         return
-    at = shown.date_calculated
+    at, when = shown.date_calculated, _say(shown.date_calculated)
     wanted = model.row(contact, history, at, snapshot.rule)
     if wanted is None:
-        yield f"{contact}: is there, should not be (view at {at.isoformat()})"
+        yield f"{contact}: is there, should not be (view at {when})"
         return
     for name, value, right in _columns(shown.row, wanted):
-        yield f"{contact}: {name} is {_say(value)}, should be {_say(right)} (view at {at.isoformat()})"
-    if shown.recency != model.recency(wanted, at):
-        yield f"{contact}: recency is {shown.recency}, should be {model.recency(wanted, at)} (view at {at.isoformat()})"
+        yield f"{contact}: {name} is {_say(value)}, should be {_say(right)} (view at {when})"
+    days = model.recency(wanted, at)
+    if shown.recency != days:
+        yield f"{contact}: recency is {shown.recency}, should be {days} (view at {when})"
 
 
 def _table_differs(
     history: list[model.Fact], contact: str, stored: Stored | None, snapshot: Snapshot
 ) -> Iterator[str]:
-    """A stored row has to hold from now on, or from when it was overdue, to the last millisecond it claims."""
+    """A stored row has to hold now, unless it is overdue, and at the last millisecond it claims."""
     if stored is None:
         wanted = model.row(contact, history, snapshot.at, snapshot.rule)
         if wanted is not None:
@@ -133,10 +134,10 @@ def _table_differs(
     for at in instants:
         wanted = model.row(contact, history, at, snapshot.rule)
         if wanted is None:
-            yield f"{contact}: is there, should not be at {at.isoformat()} (table)"
+            yield f"{contact}: is there, should not be at {_say(at)} (table)"
             return
         differing = [
-            f"{contact}: {name} is {_say(value)}, should be {_say(right)} at {at.isoformat()} (table)"
+            f"{contact}: {name} is {_say(value)}, should be {_say(right)} at {_say(at)} (table)"
             for name, value, right in _columns(stored.row, wanted)
         ]
         if differing:
@@ -150,7 +151,7 @@ def account(
     """(records judged, records not taken in yet, what is wrong): each door record is in the log or parked."""
     judged, waiting, wrong = 0, 0, []
     for record in records:
-        if record.offset >= snapshot.taken_in.get((record.topic, record.partition), 0):
+        if record.offset >= snapshot.positions.get((record.topic, record.partition), 0):
             waiting += 1
             continue
         judged += 1

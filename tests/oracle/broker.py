@@ -1,7 +1,7 @@
 """Topics read from their beginning with a plain Kafka consumer.
 
-Promises: every committed record that stood on the topic when the reading began, in the order of each partition,
-and nothing of aborted transactions; no offset is committed, no group is joined.
+Promises: every committed record that stood on the topic when the reading began, in the order of each
+partition, and nothing of aborted transactions; no offset is committed, no group is joined.
 
 Limits: one pass, from whatever the topic still keeps.
 
@@ -33,7 +33,24 @@ class Record:
 
 def records(bootstrap: str, topic: str) -> Iterator[Record]:
     """The topic's records up to its present end; TimeoutError when the broker stays silent."""
-    consumer = confluent_kafka.Consumer(
+    consumer = _consumer(bootstrap)
+    try:
+        yield from _until_end(consumer, topic)
+    finally:
+        consumer.close()
+
+
+def ends(bootstrap: str, topic: str) -> dict[int, int]:
+    """The present end of each partition, as far as transactions are decided."""
+    consumer = _consumer(bootstrap)
+    try:
+        return _ends(consumer, topic)
+    finally:
+        consumer.close()
+
+
+def _consumer(bootstrap: str) -> confluent_kafka.Consumer:
+    return confluent_kafka.Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": f"oracle-{uuid.uuid4().hex}",
@@ -43,18 +60,14 @@ def records(bootstrap: str, topic: str) -> Iterator[Record]:
             "enable.partition.eof": True,
         }
     )
-    try:
-        yield from _until_end(consumer, topic)
-    finally:
-        consumer.close()
 
 
 def _until_end(consumer: confluent_kafka.Consumer, topic: str) -> Iterator[Record]:
-    ends = _ends(consumer, topic)
+    until = _ends(consumer, topic)
     consumer.assign(
-        [confluent_kafka.TopicPartition(topic, part, confluent_kafka.OFFSET_BEGINNING) for part in ends]
+        [confluent_kafka.TopicPartition(topic, part, confluent_kafka.OFFSET_BEGINNING) for part in until]
     )
-    open_parts = set(ends)
+    open_parts = set(until)
     heard = time.monotonic()
     while open_parts:
         messages = consumer.consume(10_000, timeout=1.0)
@@ -71,7 +84,7 @@ def _until_end(consumer: confluent_kafka.Consumer, topic: str) -> Iterator[Recor
                 raise confluent_kafka.KafkaException(error)
             if part is None or offset is None:
                 raise ValueError(f"{topic}: a message without coordinates")
-            if error is not None or offset >= ends[part]:
+            if error is not None or offset >= until[part]:
                 open_parts.discard(part)
             else:
                 yield _record(topic, part, offset, message)
@@ -79,15 +92,15 @@ def _until_end(consumer: confluent_kafka.Consumer, topic: str) -> Iterator[Recor
 
 def _ends(consumer: confluent_kafka.Consumer, topic: str) -> dict[int, int]:
     metadata = consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic]
-    if metadata.error is not None:
-        raise confluent_kafka.KafkaException(metadata.error)
-    ends = {}
+    if not metadata.partitions:
+        raise LookupError(f"there is no topic {topic}")
+    found = {}
     for part in metadata.partitions:
         _, high = consumer.get_watermark_offsets(
             confluent_kafka.TopicPartition(topic, part), timeout=SILENCE_SECONDS
         )
-        ends[part] = high
-    return ends
+        found[part] = high
+    return found
 
 
 def _record(topic: str, part: int, offset: int, message: confluent_kafka.Message) -> Record:

@@ -1,7 +1,7 @@
 """What Heed's database holds, read in one snapshot with plain SQL.
 
-Promises: rows, positions, nudges and parked records of one instant (REPEATABLE READ, read only), so that the set
-of facts behind the rows is exactly known, also while traffic flows.
+Promises: rows, positions, nudges and parked records of one instant (REPEATABLE READ, read only), so that the
+set of facts behind the rows is exactly known, also while traffic flows.
 
 Limits: holds all rows in memory.
 
@@ -11,13 +11,14 @@ Called by `oracle.__main__` and by the fault tests.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 from psycopg.rows import class_row
 
-from oracle.model import CONTACT, Row, Rule
+from tests.oracle.model import CONTACT, Row, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,7 @@ class Shown:
 class Snapshot:
     at: datetime
     rule: Rule
-    folded: dict[int, int]
-    taken_in: dict[tuple[str, int], int]
+    positions: dict[tuple[str, int], int]
     stored: dict[str, Stored]
     shown: dict[str, Shown]
     nudged: frozenset[str]
@@ -60,8 +60,7 @@ def snapshot(dsn: str) -> Snapshot:
         return Snapshot(
             at=at,
             rule=_rule(connection),
-            folded=_folded(connection),
-            taken_in=_taken_in(connection),
+            positions=_positions(connection),
             stored=_stored(connection),
             shown=_shown(connection),
             nudged=_nudged(connection),
@@ -69,20 +68,35 @@ def snapshot(dsn: str) -> Snapshot:
         )
 
 
-def wait_at_rest(dsn: str, seconds: float) -> bool:
-    """Whether every reader came to the end of its topics within the time; looks four times a second."""
-    deadline = time.monotonic() + seconds
+def wait_past(dsn: str, ends: dict[tuple[str, int], int], deadline: float) -> bool:
+    """Whether the readers of these partitions come to these offsets in time (of `time.monotonic`)."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        while True:
-            waiting = connection.execute(
-                "select count(*) from heed_read.freshness where lag_records is distinct from 0"
-            ).fetchall()
-            nudges = connection.execute("select count(*) from heed_data.nudge").fetchall()
-            if waiting == [(0,)] and nudges == [(0,)]:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.25)
+        return _until(
+            deadline, lambda: all(_positions(connection).get(at, 0) >= end for at, end in ends.items())
+        )
+
+
+def wait_for_nudges(dsn: str, deadline: float) -> bool:
+    """Whether every nudge is taken in time (of `time.monotonic`)."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return _until(deadline, lambda: not _nudged(connection))
+
+
+def _until(deadline: float, holds: Callable[[], bool]) -> bool:
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return held
+
+
+def _positions(connection: psycopg.Connection) -> dict[tuple[str, int], int]:
+    found = connection.execute(
+        """
+        select topic, part, next_offset from heed_data.position where reader = 'fold'
+         union all
+        select topic, part, next_offset from heed_ops.position where reader = 'intake'
+        """
+    )
+    return {(topic, part): offset for topic, part, offset in found}
 
 
 def _rule(connection: psycopg.Connection) -> Rule:
@@ -92,26 +106,11 @@ def _rule(connection: psycopg.Connection) -> Rule:
         ]
 
 
-def _folded(connection: psycopg.Connection) -> dict[int, int]:
-    return dict(
-        connection.execute(
-            "select part, next_offset from heed_data.position where reader = 'fold' and topic = 'facts'"
-        )
-    )
-
-
-def _taken_in(connection: psycopg.Connection) -> dict[tuple[str, int], int]:
-    found = connection.execute(
-        "select topic, part, next_offset from heed_ops.position where reader = 'intake'"
-    )
-    return {(topic, part): offset for topic, part, offset in found}
-
-
 def _stored(connection: psycopg.Connection) -> dict[str, Stored]:
     found = connection.execute(
         """
-        select contact_id, date_first_click, date_last_click, frequency, volume, volume_last_30, period_months,
-               home, valid_until
+        select contact_id, date_first_click, date_last_click, frequency, volume, volume_last_30,
+               period_months, home, valid_until
           from heed_data.engagement
         """
     )
@@ -121,8 +120,8 @@ def _stored(connection: psycopg.Connection) -> dict[str, Stored]:
 def _shown(connection: psycopg.Connection) -> dict[str, Shown]:
     found = connection.execute(
         """
-        select contact_id, date_first_click, date_last_click, frequency, volume, volume_last_30, period_months,
-               recency, date_calculated
+        select contact_id, date_first_click, date_last_click, frequency, volume, volume_last_30,
+               period_months, recency, date_calculated
           from heed_read.contact_engagement
         """
     )

@@ -1,7 +1,7 @@
 """What must have become of a record at a door, judged from its bytes alone.
 
-Promises: GOOD only for an event that Heed has to take, BAD only for one it may never take; whatever is a matter
-of detail is EITHER. So a record can be held against the log without knowing how admission decides.
+Promises: GOOD only for an event that Heed has to take, BAD only for one it may never take; whatever is a
+matter of detail is EITHER. So a record can be held against the log without knowing how admission decides.
 
 Called by `oracle.audit`.
 """

@@ -1,7 +1,7 @@
 """The rules of engagement, each as a sentence of the specification, over a list of facts.
 
-Promises: `expected` depends on the set of facts, the instant and the rule; on nothing else. Instants are whole
-milliseconds since 1970 inside, aware datetimes outside.
+Promises: `expected` depends on the set of facts, the instant and the rule; on nothing else. Instants are
+whole milliseconds since 1970 inside, aware datetimes outside.
 
 Limits: works each row out anew from all facts; some 200,000 facts a second.
 
@@ -71,8 +71,8 @@ def expected(
 ) -> dict[str, Row]:
     """The rows at the instant `at`, by contact id; a contact without a row is left out.
 
-    `facts` are envelopes as they stand on the log, in any order and any number of copies. With `upto` the facts
-    dated later are not looked at (a reading *as of* then, by today's knowledge).
+    `facts` are envelopes as they stand on the log, in any order and any number of copies. With `upto` the
+    facts dated later are not looked at (a reading *as of* then, by today's knowledge).
     """
     rule = Rule(period_months, keep_row_without_clicks)
     rows = {}

@@ -7,14 +7,16 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import oracle
 import pytest
-from oracle import audit, doors, model
-from oracle.broker import Record
-from oracle.database import Shown, Snapshot, Stored
+
+from tests import oracle
+from tests.oracle import audit, doors, model
+from tests.oracle.broker import Record
+from tests.oracle.database import Shown, Snapshot, Stored
 
 MS = timedelta(milliseconds=1)
 DAY = timedelta(days=1)
+POSITIONS = {("facts", 0): 10, ("facts", 1): 10, ("email-activity", 0): 10}
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 
 
@@ -240,7 +242,7 @@ def test_the_next_instant_at_which_something_leaves() -> None:
 
 def test_an_instant_needs_a_zone() -> None:
     with pytest.raises(ValueError, match="zone"):
-        oracle.expected([click(NOW)], datetime(2026, 1, 1))  # noqa: DTZ001
+        oracle.expected([click(NOW)], datetime(2026, 1, 1))
 
 
 def snapshot(**changed: Any) -> Snapshot:
@@ -250,8 +252,7 @@ def snapshot(**changed: Any) -> Snapshot:
     whole: dict[str, Any] = {
         "at": NOW,
         "rule": model.Rule(),
-        "folded": {0: 10},
-        "taken_in": {("email-activity", 0): 10},
+        "positions": POSITIONS,
         "stored": {"ada": Stored(row, 0, until)},
         "shown": {"ada": Shown(row, 1, NOW)},
         "nudged": frozenset(),
@@ -268,7 +269,7 @@ def record(
 
 
 def test_the_comparison_names_each_column_that_differs() -> None:
-    log = audit.read_log([record(json.dumps(click(NOW - DAY)).encode())], {0: 10})
+    log = audit.read_log([record(json.dumps(click(NOW - DAY)).encode())], POSITIONS)
     whole = snapshot()
     assert log.wrong == []
     assert audit.compare(whole, log).rows == []
@@ -289,15 +290,15 @@ def test_the_comparison_names_each_column_that_differs() -> None:
 @pytest.mark.parametrize("part", ["stored", "shown"])
 def test_the_comparison_finds_missing_and_added_rows(part: str) -> None:
     told = [record(json.dumps(click(NOW - DAY)).encode())]
-    log = audit.read_log(told, {0: 10})
+    log = audit.read_log(told, POSITIONS)
     assert "missing" in audit.compare(snapshot(**{part: {}}), log).rows[0]
-    assert "should not be" in audit.compare(snapshot(), audit.read_log([], {0: 10})).rows[0]
+    assert "should not be" in audit.compare(snapshot(), audit.read_log([], POSITIONS)).rows[0]
     assert audit.compare(snapshot(**{part: {}}, nudged=frozenset({"ada"})), log).skipped == 1
-    assert audit.read_log(told, {0: 0}).ahead == 1
+    assert audit.read_log(told, {}).ahead == 1
 
 
 def test_a_stored_row_has_to_hold_to_the_end_of_what_it_claims() -> None:
-    log = audit.read_log([record(json.dumps(click(NOW - DAY)).encode())], {0: 10})
+    log = audit.read_log([record(json.dumps(click(NOW - DAY)).encode())], POSITIONS)
     row = snapshot().stored["ada"].row
     late = Stored(row, 0, on("2027-11-21T14:00:00.002000"))
     assert (
@@ -315,7 +316,7 @@ def test_the_log_is_proved_record_by_record() -> None:
             Record("facts", 1, 0, 0, b"contact:ada", json.dumps(good).encode(), {}),
             Record("facts", 0, 2, 0, None, b"{", {}),
         ],
-        {0: 10, 1: 10},
+        POSITIONS,
     ).wrong
     assert [line.split(": ")[1] for line in wrong] == [
         "the digest is not that of type and data",
@@ -334,7 +335,7 @@ def door(offset: int = 0, door: str = "email-activity", **changed: Any) -> Recor
 
 def test_each_door_record_is_in_the_log_or_parked() -> None:
     taken = {"door": b"email-activity", "partition": b"0", "offset": b"0"}
-    log = audit.read_log([record(json.dumps(click(NOW)).encode(), headers=taken)], {0: 10})
+    log = audit.read_log([record(json.dumps(click(NOW)).encode(), headers=taken)], POSITIONS)
     parked = snapshot(parked={("email-activity", 0, 1): "unknown_type", ("email-activity", 0, 3): "invalid"})
     records = [door(0), door(1, type="mail.burned"), door(2), door(3), door(10)]
     judged, waiting, wrong = audit.account(records, parked, log, timedelta(minutes=5))
