@@ -105,13 +105,13 @@ def _ends(consumer: confluent_kafka.Consumer, topic: str) -> dict[int, int]:
 
 def _record(topic: str, part: int, offset: int, message: confluent_kafka.Message) -> Record:
     _, appended = message.timestamp()
-    key, headers = message.key(), message.headers() or []
+    headers = message.headers() or []
     return Record(
         topic=topic,
         partition=part,
         offset=offset,
         appended_ms=appended,
-        key=key.encode() if isinstance(key, str) else key,
+        key=message.key(),
         value=_bytes(message.value()),
         headers={name: _bytes(value) for name, value in dict(headers).items()},
     )
