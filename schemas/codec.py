@@ -1,15 +1,19 @@
-"""Between bytes and the data of an event: shapes, versions, canonical form, digest.
+"""Between bytes and the data of an event: JSON that may be anything, versions, canonical form, digest.
 
-`content` turns data of any known version into the newest struct and says what is wrong without repeating what was
-sent. `canonical` is RFC 8785 for the types of `events`: their fields are strings, booleans and small integers under
-ASCII names, for which msgspec's sorted output is that form (proved in tests against an independent implementation).
-Limits: fractions and non-ASCII field names would need a real RFC 8785 encoder; a test refuses types that have them.
+`content` turns data of any known version into the newest struct, and says what is wrong without repeating
+what was sent. `canonical` is RFC 8785 for the types of `events`: their fields are strings, booleans and small
+integers under ASCII names, for which msgspec's sorted output is that form (proved in tests against an
+independent implementation).
+Limits: fractions and non-ASCII field names would need a real RFC 8785 encoder; a test refuses types that have
+them.
 Called by admission (events), envelope (the log) and projections (data of a fact).
 """
 
+import functools
 import hashlib
+import json
 import re
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -18,13 +22,15 @@ from schemas.errors import Reason
 
 _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
-_URN: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
-_PATH: Final = re.compile(r" - at `\$\.([a-z_]+)")
-_MISSING: Final = re.compile(r"missing required field `([a-z_]+)`")
+_version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
+_field: Final = re.compile(r" - at `\$\.([a-z0-9_]+)|missing required field `([a-z0-9_]+)`").search
+_bracket: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL).finditer
+
+_DATASCHEMA: Final = "dataschema must be urn:heed:<type>:<version>, or be left out (version 1)."
 
 
 class Unreadable(Exception):
-    """What stands there cannot be read; it is parked, with its reason and a sentence that names the rule."""
+    """What stands there cannot be read; it is parked, with a reason and a sentence that names the rule."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -33,61 +39,43 @@ class Unreadable(Exception):
 
 
 def version(dataschema: str | None, event: events.EventType) -> int:
-    """The version that `dataschema` names; raises Unreadable when it is not one this Heed knows."""
+    """The version that `dataschema` names; raises Unreadable when it is not one that this Heed knows."""
     if dataschema is None:
         return 1
     if dataschema == event.dataschema:
         return event.version
-    match = _URN(dataschema)
+    match = _version(dataschema)
     if match is None or match[1] != event.name:
-        raise Unreadable(
-            Reason.INVALID,
-            "dataschema must be urn:heed:<type>:<version>, or be left out (version 1).",
-        )
+        raise Unreadable(Reason.INVALID, _DATASCHEMA)
     if len(match[2]) > 6 or int(match[2]) > event.version:
-        raise Unreadable(
-            Reason.NEWER_VERSION,
-            f"dataschema names a version newer than {event.version}, the newest that this Heed knows of {event.name}.",
-        )
+        detail = f"dataschema names a version of {event.name} that is newer than {event.version}."
+        raise Unreadable(Reason.NEWER_VERSION, detail)
     return int(match[2])
 
 
-def content(
-    event: events.EventType, version: int, data: bytes | msgspec.Raw
-) -> msgspec.Struct:
-    """Data of a version as the newest struct of its type; raises Unreadable."""
+def content(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
+    """Data of a version as the newest struct of its type (absent data is `{}`); raises Unreadable."""
     if not data or data == _NULL:
         data = b"{}"
     try:
         if version == event.version:
-            struct: msgspec.Struct = event.decode(data)
-            return struct
-        old = msgspec.json.decode(data)
-        if not isinstance(old, dict):
-            raise Unreadable(Reason.INVALID, "data must be an object.")
-        return _upcast(event, version, old)
+            return event.decode(data)
+        return _upcast(event, version, data)
     except msgspec.ValidationError as error:
         raise _explained(event, error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Unreadable(
-            Reason.UNDECODABLE, "data is not valid JSON in UTF-8."
-        ) from None
+    except (ValueError, RecursionError):
+        raise Unreadable(Reason.UNDECODABLE, "data is not valid JSON in UTF-8.") from None
 
 
-def canonical(data: Any) -> bytes:
-    """The canonical JSON (RFC 8785) of the data of an event, as struct or as plain values."""
+def canonical(data: msgspec.Struct) -> bytes:
+    """The canonical JSON (RFC 8785) of the data of an event."""
     return _encode(data)
 
 
-def has_nul(encoded: bytes) -> bool:
-    """Whether a string in this JSON (as msgspec writes it) holds NUL, which PostgreSQL cannot keep."""
-    return b"\\u0000" in encoded and b"\\u0000" in encoded.replace(b"\\\\", b"")
-
-
 def digest(name: str, canonical_data: bytes) -> str:
-    """What the content of an event is told apart by: BLAKE2b-128 over canonical `{"data", "type"}`, 32 hex digits."""
-    content = b'{"data":%b,"type":%b}' % (canonical_data, _encode(name))
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+    """What contents are told apart by: BLAKE2b-128 over the canonical `{"data", "type"}`, 32 hex digits."""
+    whole = b'{"data":%b,"type":"%b"}' % (canonical_data, name.encode())
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
 def key(source: str, id: str) -> bytes:
@@ -95,14 +83,56 @@ def key(source: str, id: str) -> bytes:
     return hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=16).digest()
 
 
-def _upcast(
-    event: events.EventType, version: int, data: dict[str, Any]
-) -> msgspec.Struct:
-    assert event.struct is not None
+def has_nul(encoded: bytes) -> bool:
+    """Whether a string in this JSON (as msgspec writes it) holds NUL, which PostgreSQL cannot keep."""
+    if b"\\" not in encoded:
+        return False
+    return b"\\u0000" in encoded.replace(b"\\\\", b"")
+
+
+def depth(raw: bytes) -> int:
+    """How deep the brackets nest, those inside strings left out."""
+    now = deepest = 0
+    for match in _bracket(raw):
+        if match[1]:
+            now += 1
+            deepest = max(deepest, now)
+        elif match[2]:
+            now -= 1
+    return deepest
+
+
+def mended(raw: bytes) -> bytes:
+    """The same JSON with NUL for whatever cannot be held: lone surrogates, numbers too large for a float.
+
+    NUL cannot be kept either, so such a value is unstorable where it would be kept, and ignored elsewhere.
+    For rare cases: 20 times slower than msgspec. Raises ValueError or RecursionError for what is no JSON.
+    """
+    value = json.loads(raw.decode(), parse_constant=_refuse, parse_int=_integer, parse_float=_fraction)
+    return json.dumps(_storable(value), ensure_ascii=False).encode()
+
+
+@functools.cache
+def rule(struct: type[msgspec.Struct], name: str) -> str:
+    """The rule of a field, in words: for error details and for the documents."""
+    info = msgspec.inspect.type_info(struct)
+    assert isinstance(info, msgspec.inspect.StructType), struct
+    field = next(one for one in info.fields if one.encode_name == name)
+    return _words(field.type) + ("" if field.required else ", or be left out")
+
+
+def _upcast(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
+    assert event.struct is not None, event
     try:
-        newest = upcasters.upcast(event.name, version, event.version, data)
+        old = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        old = msgspec.json.decode(mended(bytes(data)))
+    if not isinstance(old, dict):
+        raise Unreadable(Reason.INVALID, "data must be an object.")
+    try:
+        newest = upcasters.upcast(event.name, version, event.version, old)
     except Exception:
-        # An upcaster may raise anything on data that is not of its version: such data is invalid, not an accident.
+        # An upcaster may raise anything on data that is not of its version: that is invalid, no accident.
         detail = f"data does not have the shape of version {version} of {event.name}."
         raise Unreadable(Reason.INVALID, detail) from None
     return msgspec.convert(newest, event.struct)
@@ -111,31 +141,13 @@ def _upcast(
 def _explained(event: events.EventType, error: msgspec.ValidationError) -> Unreadable:
     """The same error in a sentence of ours: msgspec's own may repeat a value that was sent."""
     text = str(error)
-    match = _PATH.search(text) or _MISSING.search(text)
-    if match is None:
-        return Unreadable(
-            Reason.INVALID, f"data must be an object with the fields of {event.name}."
-        )
-    if (
-        "out of range" in text
-        or " <= 9223372036854775807" in text
-        or " >= -9223372036854775808" in text
-    ):
-        return Unreadable(
-            Reason.UNSTORABLE, f"data.{match[1]} is a number out of range (64 bits)."
-        )
-    return Unreadable(
-        Reason.INVALID, f"data.{match[1]} must be {rule(event, match[1])}."
-    )
-
-
-def rule(event: events.EventType, name: str) -> str:
-    """The rule of a field of a type, in words: for error details and for the documents."""
-    for declared in msgspec.inspect.type_info(event.struct).fields:  # type: ignore[union-attr]
-        if declared.name == name:
-            needed = "" if declared.required else ", or be left out"
-            return _words(declared.type) + needed
-    return "as the type says"
+    match = _field(text)
+    if match is None or event.struct is None:
+        return Unreadable(Reason.INVALID, "data must be an object.")
+    name = match[1] or match[2]
+    if "out of range" in text or " <= 9223372036854775807" in text or " >= -9223372036854775808" in text:
+        return Unreadable(Reason.UNSTORABLE, f"data.{name} is a number out of range.")
+    return Unreadable(Reason.INVALID, f"data.{name} must be {rule(event.struct, name)}.")
 
 
 def _words(kind: Any) -> str:
@@ -143,11 +155,7 @@ def _words(kind: Any) -> str:
         case msgspec.inspect.Metadata():
             return _words(kind.type)
         case msgspec.inspect.UnionType():
-            return " or ".join(
-                _words(one)
-                for one in kind.types
-                if not isinstance(one, msgspec.inspect.NoneType)
-            )
+            return " or ".join(_words(one) for one in kind.types if one != msgspec.inspect.NoneType())
         case msgspec.inspect.StrType(pattern=None):
             return f"a string of {kind.min_length or 0} to {kind.max_length} characters"
         case msgspec.inspect.StrType():
@@ -160,3 +168,29 @@ def _words(kind: Any) -> str:
             return "a whole number"
         case _:
             return "of its declared type"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) < 40 else "\0"
+
+
+def _fraction(text: str) -> float | str:
+    value = float(text)
+    return "\0" if abs(value) == float("inf") else value
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_storable(name): _storable(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_storable(member) for member in value]
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "\0"
+    return value

@@ -1,10 +1,11 @@
 """The envelope: CloudEvents 1.0 as producers send it, and as the log keeps it.
 
-`Incoming` is what a producer may send, read once and leniently: attributes that are not declared are ignored, so a
-`digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of its fields,
-times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest of type and data.
-Limits: `actor`, `sealed` and `kid` are reserved and absent for now.
-Called by admission (writes) and by the fold, replay and oracle (read).
+`Incoming` is what a producer may send, read once and leniently: attributes that are not declared are ignored,
+so a `digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of
+`Written`, times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest
+of type and data.
+Limits: `actor`, `sealed` and `kid` are reserved and absent for now; a leap second cannot be told.
+Called by admission (writes) and by the fold, replay and the API (read).
 """
 
 import re
@@ -25,6 +26,12 @@ _RFC3339: Final = re.compile(
 _FAR: Final = re.compile(
     r"[+-]?\d{5,}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d.*|-?0000-.*", re.ASCII | re.DOTALL
 ).fullmatch
+
+
+_NO_TIME: Final = (
+    "time must be RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z, and exist; seconds are 00 to 59."
+)
+_FAR_TIME: Final = "time is out of range: the years 1 to 9999 in UTC can be kept."
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -91,53 +98,47 @@ def read_fact(value: bytes) -> Fact:
     """A record of the log; raises codec.Unreadable for anything that Heed did not write."""
     try:
         fact = _decode(value)
-        if len(bytes.fromhex(fact.digest)) != 16 or codec.has_nul(value):
-            raise ValueError
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        raise codec.Unreadable(
-            Reason.UNDECODABLE, "this record is not a fact that Heed wrote."
-        ) from None
-    return fact
+        if len(bytes.fromhex(fact.digest)) == 16 and not (b"\\" in value and codec.has_nul(value)):
+            return fact
+    except (ValueError, RecursionError):
+        pass
+    raise codec.Unreadable(Reason.UNDECODABLE, "this record is not a fact that Heed wrote.")
 
 
 def read_content(fact: Fact) -> msgspec.Struct:
     """The data of a fact, as the newest struct of its type; raises codec.Unreadable."""
     event = events.EVENTS.get(fact.type)
     if event is None or not event.built:
-        raise codec.Unreadable(
-            Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact."
-        )
+        raise codec.Unreadable(Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
     return codec.content(event, codec.version(fact.dataschema, event), fact.data)
 
 
 def format_time(moment: datetime) -> str:
     """An aware UTC time as RFC 3339, cut to the millisecond: always 24 characters."""
-    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
+    text = _encode(moment)
+    return (text[1:24] + b"Z" if len(text) > 24 else text[1:20] + b".000Z").decode()
+
+
+def is_canonical(text: str) -> bool:
+    """Whether a time that can be read stands in the very form that `format_time` gives."""
+    return len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z"
 
 
 def parse_time(text: str) -> datetime:
     """RFC 3339 with a zone as UTC, cut (never rounded) to the millisecond; raises codec.Unreadable."""
+    if len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z":
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            pass
     if _RFC3339(text) is None:
-        if _FAR(text) is not None:
-            raise codec.Unreadable(
-                Reason.UNSTORABLE,
-                "time is out of range: years 1 to 9999 in UTC can be kept.",
-            )
-        raise codec.Unreadable(
-            Reason.INVALID,
-            "time must be RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z.",
-        )
+        if _FAR(text) is None:
+            raise codec.Unreadable(Reason.INVALID, _NO_TIME)
+        raise codec.Unreadable(Reason.UNSTORABLE, _FAR_TIME)
     try:
-        moment = datetime.fromisoformat(text.upper())
-        if moment.tzinfo is not UTC:
-            moment = moment.astimezone(UTC)
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError:
-        raise codec.Unreadable(
-            Reason.UNSTORABLE,
-            "time is out of range: years 1 to 9999 in UTC can be kept.",
-        ) from None
+        raise codec.Unreadable(Reason.UNSTORABLE, _FAR_TIME) from None
     except ValueError:
-        detail = "time must be RFC 3339 with a zone: a date and a time of day that exist, seconds 00 to 59."
-        raise codec.Unreadable(Reason.INVALID, detail) from None
-    rest = moment.microsecond % 1000
-    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment
+        raise codec.Unreadable(Reason.INVALID, _NO_TIME) from None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

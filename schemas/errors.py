@@ -1,8 +1,8 @@
 """What can go wrong, sorted by what may be done about it.
 
-An exception's class decides the reaction and its docstring is the sentence shown when it carries none of its own;
-`exit_code` is what a process of ours ends with. `Reason` is the closed list of why an event was not admitted: such an
-event is no exception, it is an outcome.
+An exception's class decides the reaction, its docstring is the sentence shown when it carries none of its
+own, and `exit_code` is what a process of ours ends with. `Reason` is the closed list of why an event was not
+admitted: such an event is no exception, it is an outcome.
 Called by every other package; nothing here imports anything of ours.
 """
 

@@ -1,12 +1,14 @@
 """The table of event types: by which door each comes, which topic of the log keeps it, what it carries.
 
-Every type that has a name is here, built or not, so that what is planned, what is Heed's own and what nobody knows
-are told apart: a type that is not built is `unknown_type`, one that only Heed writes is `wrong_door` at every door.
+Every type that has a name is here, built or not, so that what is planned, what is Heed's own and what nobody
+knows are told apart: a type that is not built is `unknown_type`, one that only Heed writes is `wrong_door` at
+every door.
 Called by admission and codec; read by deploy/contracts.py, which writes the JSON Schemas.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,6 +17,8 @@ from schemas import identity, mail, topics
 CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
 REGISTRY: Final = "registry"
+
+Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class EventType:
     version: int = 1
     struct: type[msgspec.Struct] | None = None
     personal: tuple[str, ...] = ()
-    decode: Any = field(init=False, repr=False, compare=False, default=None)
+    decode: Decode = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
@@ -44,12 +48,8 @@ class EventType:
         return self.struct is not None
 
 
-def _mail(
-    name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()
-) -> EventType:
-    return EventType(
-        f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal
-    )
+def _mail(name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()) -> EventType:
+    return EventType(f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal)
 
 
 def _later(door: str | None, topic: str, *names: str) -> tuple[EventType, ...]:
@@ -122,9 +122,7 @@ _TYPES: Final = (
     *_later(None, REGISTRY, "parked.discarded", "contact.erased"),
     *_later(None, topics.FACTS, "snooze.ended", "snooze.pushed", "snooze.push_failed"),
     *_later(None, topics.FACTS, "segment.entered", "segment.left"),
-    *_later(
-        None, topics.COMMANDS, "engagement.expire", "snooze.end", "snooze.resnooze"
-    ),
+    *_later(None, topics.COMMANDS, "engagement.expire", "snooze.end", "snooze.resnooze"),
 )
 
 EVENTS: Final[dict[str, EventType]] = {event.name: event for event in _TYPES}

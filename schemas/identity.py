@@ -1,8 +1,8 @@
 """Who an event is about: the forms of a subject, and the facts about contacts.
 
-A subject is `<kind>:<value>`. A contact's id is opaque and can never be an address: it has no `@`. Until identity
-exists only `contact:` has a home in the log; every other subject is parked.
-Called by events (structs) and admission (subjects).
+A subject is `<kind>:<value>`. A contact's id is opaque and can never be an address: it has no `@`.
+Limits: until identity exists only `contact:` has a home in the log; every other subject is parked.
+Called by events (structs), admission (subjects) and the API (ids).
 """
 
 import re

@@ -1,7 +1,8 @@
 """Settings: `HEED_…` variables, read once, frozen.
 
-A wrong value is refused with a sentence that names the variable and what it takes; an empty one counts as not set.
-What people change while Heed runs (the period, the zone) is a fact; the environment gives its first value.
+A wrong value is refused with a sentence that names the variable and what it takes; an empty one counts as
+not set. What people change while Heed runs (the period, the zone) is a fact; the environment gives its first
+value.
 Called by every entry point, which passes the settings on; nobody else reads the environment.
 """
 
@@ -17,12 +18,7 @@ from schemas import errors
 
 def _number(low: int, high: int) -> tuple[str, Callable[[str], int]]:
     def parse(text: str) -> int:
-        if not (
-            text.isascii()
-            and text.isdigit()
-            and len(text) < 10
-            and low <= int(text) <= high
-        ):
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
             raise ValueError
         return int(text)
 
@@ -53,75 +49,45 @@ def _dsn(text: str) -> str:
 
 
 _SWITCH = _choice(on=True, off=False)
-_YES = _choice(
-    **{"true": True, "false": False, "on": True, "off": False, "1": True, "0": False}
-)
+_YES = _choice(**{"true": True, "false": False, "on": True, "off": False, "1": True, "0": False})
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 def _setting(default: Any, takes: tuple[str, Callable[[str], Any]], about: str) -> Any:
-    return field(
-        default=default, metadata={"takes": takes[0], "parse": takes[1], "about": about}
-    )
+    return field(default=default, metadata={"takes": takes[0], "parse": takes[1], "about": about})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings; the environment's name of each is HEED_ and the field's name in capitals."""
 
-    kafka: str = _setting(
-        "", ("host:port, several with commas", _servers), "Kafka's bootstrap servers"
-    )
-    postgres: str = _setting(
-        "", ("a DSN, as postgresql://user@host:5432/db", _dsn), "the database"
-    )
-    home: Path = _setting(
-        Path(".heed"), ("a directory", Path), "where the local stack keeps its data"
-    )
-    homes: int = _setting(
-        8, _number(1, 1024), "partitions of the log; fixed once the topics exist"
-    )
+    kafka: str = _setting("", ("host:port, several with commas", _servers), "Kafka's bootstrap servers")
+    postgres: str = _setting("", ("a DSN, as postgresql://user@host:5432/db", _dsn), "the database")
+    home: Path = _setting(Path(".heed"), ("a directory", Path), "where the local stack keeps its data")
+    homes: int = _setting(8, _number(1, 1024), "partitions of the log; fixed once the topics exist")
     zone: str = _setting(
         "UTC",
         ("a time zone, as Europe/Amsterdam", _zone),
         "the zone of dates without a time",
     )
-    engagement_period_months: int = _setting(
-        12, _number(1, 1200), "the window of the engagement model"
-    )
-    keep_row_without_clicks: bool = _setting(
-        False, _YES, "keep a row while a delivery is in the window"
-    )
+    engagement_period_months: int = _setting(12, _number(1, 1200), "the window of the engagement model")
+    keep_row_without_clicks: bool = _setting(False, _YES, "keep a row while a delivery is in the window")
     timers: bool = _setting(True, _SWITCH, "expire what is due by itself")
-    recalculate: str = _setting(
-        "auto", _choice(auto="auto", manual="manual"), "who works off the queue"
-    )
+    recalculate: str = _setting("auto", _choice(auto="auto", manual="manual"), "who works off the queue")
     ahead_seconds: int = _setting(
         300, _number(0, 86_400), "how far ahead of its acceptance an event may be dated"
     )
-    parked_days: int = _setting(
-        30, _number(1, 3650), "how long parked records are kept"
-    )
-    group: str = _setting(
-        "heed", ("a consumer group's name", str), "the consumer group of the workers"
-    )
+    parked_days: int = _setting(30, _number(1, 3650), "how long parked records are kept")
+    group: str = _setting("heed", ("a consumer group's name", str), "the consumer group of the workers")
     log_level: str = _setting(
         "info",
         _choice(**{level: level for level in _LEVELS}),
         "the least that is logged",
     )
-    worker_name: str = _setting(
-        "worker-1", ("a name that no other worker has", str), "this worker's name"
-    )
-    metrics_port: int | None = _setting(
-        None, _number(0, 65_535), "where a worker shows its metrics"
-    )
-    api_host: str = _setting(
-        "127.0.0.1", ("an address of this machine", str), "where the API listens"
-    )
-    api_port: int = _setting(
-        8080, _number(0, 65_535), "the port of the API; 0 takes a free one"
-    )
+    worker_name: str = _setting("worker-1", ("a name that no other worker has", str), "this worker's name")
+    metrics_port: int | None = _setting(None, _number(0, 65_535), "where a worker shows its metrics")
+    api_host: str = _setting("127.0.0.1", ("an address of this machine", str), "where the API listens")
+    api_port: int = _setting(8080, _number(0, 65_535), "the port of the API; 0 takes a free one")
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -134,9 +100,7 @@ class Settings:
                 try:
                     values[one.name] = one.metadata["parse"](text)
                 except (ValueError, KeyError, OSError):
-                    raise errors.Usage(
-                        f"{variable(one.name)} takes {one.metadata['takes']}."
-                    ) from None
+                    raise errors.Usage(f"{variable(one.name)} takes {one.metadata['takes']}.") from None
         return cls(**values)
 
     def need(self, *names: str) -> Self:

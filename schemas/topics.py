@@ -1,8 +1,8 @@
 """The topics of Kafka, what they promise, and which home a subject has.
 
-`home` agrees with Kafka's default partitioner (murmur2, as the Java client has it), so a record keyed by its subject
-lies in the partition of its home whoever wrote it. Declared once: `heed topics`, the start check and the compose file
-all read this.
+`home` agrees with Kafka's default partitioner (murmur2, as the Java client has it), so a record keyed by its
+subject lies in the partition of its home whoever wrote it. Declared once: `heed topics`, the start check and
+the compose file all read this.
 Limits: the number of homes is fixed for the life of a log; replication is the cluster's own default.
 Called by admission (home), deploy and the CLI (topics), streams (names).
 """
@@ -22,8 +22,6 @@ DOOR_DAYS: Final = 14
 COMMAND_DAYS: Final = 7
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 
-_M: Final = 0x5BD1E995
-_SEED: Final = 0x9747B28C
 _WORDS: Final = tuple(Struct(f"<{n}I").unpack_from for n in range(33))
 
 
@@ -40,15 +38,14 @@ def murmur2(key: bytes) -> int:
     """Kafka's hash of a record key, as the unsigned 32 bits of what Java prints signed."""
     length = len(key)
     count = length >> 2
-    h = _SEED ^ length
-    for k in (
-        _WORDS[count](key) if count < 33 else Struct(f"<{count}I").unpack_from(key)
-    ):
-        k = k * _M & 0xFFFFFFFF
-        h = h * _M & 0xFFFFFFFF ^ (k ^ k >> 24) * _M & 0xFFFFFFFF
+    h = 0x9747B28C ^ length
+    # The multiplier is written out: a constant of the code object is read faster than a global.
+    for k in _WORDS[count](key) if count < 33 else Struct(f"<{count}I").unpack_from(key):
+        k = k * 0x5BD1E995 & 0xFFFFFFFF
+        h = (h * 0x5BD1E995 ^ (k ^ k >> 24) * 0x5BD1E995) & 0xFFFFFFFF
     if tail := length & 3:
-        h = (h ^ int.from_bytes(key[-tail:], "little")) * _M & 0xFFFFFFFF
-    h = (h ^ h >> 13) * _M & 0xFFFFFFFF
+        h = (h ^ int.from_bytes(key[-tail:], "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
     return h ^ h >> 15
 
 

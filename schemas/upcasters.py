@@ -1,8 +1,8 @@
 """How the data of an older version becomes that of the newest.
 
-`UPCASTERS[type][n]` takes the data of version n and gives that of version n + 1; a chain of them runs at decode, for
-events that producers send in an old version and for the log's old records alike. A function here is pure, never
-changes once its golden file stands, and may raise anything on data that is not of its version.
+`UPCASTERS[type][n]` takes the data of version n and gives that of version n + 1; a chain of them runs at
+decode, for events that producers send in an old version and for the log's old records alike. A function here
+is pure, never changes once its golden file stands, and may raise anything on data that is not of its version.
 Called by codec.
 """
 
