@@ -16,7 +16,7 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +54,19 @@ def locked(lock: Path = LOCK) -> tuple[Jar, ...]:
     return tuple(Jar(coordinate, sha256) for coordinate, sha256 in lines)
 
 
-def ensure(folder: Path, say: Say, lock: Path = LOCK) -> tuple[Path, ...]:
-    """Makes the folder hold every jar of the lock and gives their paths; raises errors.Away."""
+def ensure(
+    folder: Path, say: Say, lock: Path = LOCK, remotes: Mapping[str, str] | None = None
+) -> tuple[Path, ...]:
+    """Makes the folder hold every jar of the lock and gives their paths; raises errors.Away.
+
+    `remotes` names the Maven repositories by their URLs; without it, jgo's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     jars = locked(lock)
     missing = [jar for jar in jars if not _is_right(folder / jar.filename, jar)]
     if missing:
-        _fetch(missing, folder, say, len(jars))
+        say(_what_is_fetched(missing, folder, len(jars)))
+        _fetch(missing, folder, say, remotes)
     return tuple(folder / jar.filename for jar in jars)
 
 
@@ -73,13 +79,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(missing: list[Jar], folder: Path, say: Say, total: int) -> None:
+def _what_is_fetched(missing: list[Jar], folder: Path, total: int) -> str:
     damaged = sum((folder / jar.filename).exists() for jar in missing)
     mend = f", {damaged} of them damaged" if damaged else ""
-    say(f"Kafka {VERSION}: fetching {len(missing)} of {total} jars{mend}")
+    return f"Kafka {VERSION}: fetching {len(missing)} of {total} jars{mend}"
+
+
+def _fetch(missing: list[Jar], folder: Path, say: Say, remotes: Mapping[str, str] | None) -> None:
     began, size = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
-        context = _maven(Path(scratch), PythonResolver(progress_callback=_progress(say)))
+        context = _maven(Path(scratch), PythonResolver(progress_callback=_progress(say)), remotes)
         for jar in missing:
             fetched = _download(context, jar)
             size += fetched.stat().st_size
@@ -108,9 +117,10 @@ def _download(context: MavenContext, jar: Jar) -> Path:
     )
 
 
-def _maven(cache: Path, resolver: PythonResolver) -> MavenContext:
-    remotes = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
-    return MavenContext(resolver=resolver, repo_cache=cache, remote_repos=remotes, timeout=60)
+def _maven(cache: Path, resolver: PythonResolver, remotes: Mapping[str, str] | None = None) -> MavenContext:
+    if remotes is None:
+        remotes = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
+    return MavenContext(resolver=resolver, repo_cache=cache, remote_repos=dict(remotes), timeout=60)
 
 
 def _progress(say: Say) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:

@@ -80,6 +80,7 @@ class Kafka:
     def start(self) -> None:
         """Prepares what is missing and starts the broker. Raises errors.Away; use `wait` for readiness."""
         need_room(self.home)
+        processes.need_port(self.port, "Kafka")
         classpath = os.pathsep.join(str(path) for path in jars.ensure(self._cache, self._say))
         java = find_java()
         self._format(java, classpath)
@@ -136,9 +137,8 @@ class Kafka:
             shutil.rmtree(leftover, ignore_errors=True)
         fresh.mkdir(parents=True)
         properties = self._write_properties(self.home / "format.properties", fresh)
-        identity = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format"]
-        command += ["-t", identity, "-c", str(properties)]
+        command += ["-t", _cluster_id(), "-c", str(properties)]
         done = subprocess.run(command, cwd=self.home, capture_output=True, check=False)
         if done.returncode != 0:
             told = _last(done.stderr + done.stdout)
@@ -217,6 +217,13 @@ def need_room(home: Path, gigabytes: float = 2) -> None:
             f"{home} has {free:.1f} GB of free disk and Heed needs {gigabytes:.0f} GB: "
             "free some, or set HEED_HOME to a folder on a larger disk."
         )
+
+
+def _cluster_id() -> str:
+    """A random id in Kafka's spelling; one that begins with a dash would be read as an option."""
+    while (spelled := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return spelled
 
 
 def _last(output: bytes) -> str:

@@ -78,6 +78,7 @@ class Postgres:
     def start(self) -> None:
         """Makes the cluster if there is none and starts the server. Raises errors.Away; then use `wait`."""
         kafka.need_room(self.home)
+        processes.need_port(self.port, "PostgreSQL")
         programs = find_programs()
         self._owner = _unprivileged(programs, self.home)
         self._initialise(programs)

@@ -19,12 +19,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
+
+from schemas import errors
 
 LOOPBACK = "127.0.0.1"
 _RANGE = (18_000, 31_999)
@@ -161,6 +164,19 @@ def free_ports(count: int, wanted: Sequence[int | None] = ()) -> list[int]:
     finally:
         for each in held:
             each.close()
+
+
+def need_port(port: int, what: str, timeout: float = 3) -> None:
+    """Raises errors.Away when another program keeps listening on the port that `what` is to have."""
+    until = time.monotonic() + timeout
+    while (held := _hold(port)) is None:
+        if time.monotonic() > until:
+            raise errors.Away(
+                f"{what} cannot have port {port}: another program listens there; end that program, "
+                "or run the command again with another HEED_HOME."
+            )
+        time.sleep(0.1)
+    held.close()
 
 
 def _hold(port: int) -> socket.socket | None:

@@ -1,0 +1,1 @@
+"""Tests by distance: unit, laws, contract, integration, faults, bench."""
