@@ -1,0 +1,180 @@
+"""The API as a process: the Litestar application, what it holds open, and the server in front of it.
+
+Promises: it starts and answers without Kafka and PostgreSQL; SIGTERM and Ctrl-C let the requests under way
+finish; every request is measured under its route's template, never under an address; no address and no body
+is logged.
+
+Limits: until keys exist it listens on loopback only. One process, one event loop.
+
+Called by the CLI (`heed api`) and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, Final, cast
+
+import structlog
+import uvicorn
+from litestar import Litestar
+from litestar.enums import ScopeType
+from litestar.types import (
+    HTTPScope,
+    LifeSpanReceive,
+    LifeSpanScope,
+    LifeSpanSend,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
+
+from api import bodies, ingest, operations, problems, routes, servers
+from schemas import errors, metrics, settings
+from streams import producer
+
+GRACE_SECONDS: Final = 10
+
+_log = structlog.get_logger("api")
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+class Api(Litestar):
+    """Litestar with a stop-watch around all of it: unknown addresses and mistakes are measured too."""
+
+    async def __call__(
+        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
+    ) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await super().__call__(scope, receive, send)
+            return
+        request = cast("HTTPScope", scope)
+        began = time.perf_counter()
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)  # type: ignore[arg-type]
+
+        try:
+            await super().__call__(scope, receive, watch)
+        finally:
+            method = request["method"] if request["method"] in _METHODS else "other"
+            route = request.get("path_template") or "none"
+            seconds = time.perf_counter() - began
+            metrics.HTTP_REQUEST_SECONDS.labels(route, method, str(status)).observe(seconds)
+
+
+def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -> Litestar:
+    """The application; it connects while it runs. Raises `errors.Usage` when a setting is missing."""
+    chosen.need("kafka", "postgres")
+    log = servers.Log(chosen.kafka, way or producer.LogProducer(chosen.kafka, "heed-api"))
+    database = servers.Database(chosen.postgres)
+
+    @contextlib.asynccontextmanager
+    async def connected(_: Litestar) -> AsyncIterator[None]:
+        async with log, database:
+            yield
+
+    app = Api(
+        route_handlers=list(routes.ALL),
+        exception_handlers={Exception: problems.handle},
+        request_max_body_size=bodies.MAX_BYTES,
+        lifespan=[connected],
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    app.state.parts = routes.Parts(
+        ingest.Ingest(log, chosen.homes, timedelta(seconds=chosen.ahead_seconds)),
+        database,
+        operations.Readiness(log, database, chosen.homes),
+    )
+    return app
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that ends in order on a signal, instead of dying of it once it has ended in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+def serve(chosen: settings.Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C; blocks.
+
+    Raises `errors.Usage` for an address that is not loopback and for a port that is taken.
+    """
+    if not _is_loopback(chosen.api_host):
+        raise errors.Usage("HEED_API_HOST takes a loopback address, as 127.0.0.1: there are no keys yet.")
+    _log_as_json(chosen.log_level)
+    config = uvicorn.Config(
+        create_app(chosen),
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    with _listen(chosen.api_host, chosen.api_port) as listening:
+        _log.info("listening", host=chosen.api_host, port=listening.getsockname()[1])
+        _Server(config).run(sockets=[listening])
+
+
+def _log_as_json(level: str) -> None:
+    """One JSON line a record on stderr, the libraries' own too; no request is logged, so no address is."""
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, stamp, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    shape = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.processors.add_log_level, stamp],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(shape)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # api.servers says it, once
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens: opened here, so that a taken port is one sentence and port 0 is known."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError:
+        raise errors.Usage(
+            f"HEED_API_PORT: port {port} is taken. Choose another, or 0 for a free one."
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

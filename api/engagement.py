@@ -1,0 +1,200 @@
+"""One contact's engagement: as it stands, computed anew and compared, and the refreshing of what has expired.
+
+Promises: any well-formed contact id is answered, with nulls when nothing counts for it; no answer holds a
+value past its time. Nothing here writes a row: refreshing appends nudges, and the owners of the homes do the
+work.
+
+Limits: calculating waits 2 s for a contact that is just being worked on, refreshing 30 s for the workers.
+
+Routes of `api.routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql import dml
+
+from api import problems, servers
+from projections import tables
+from schemas import identity, metrics, topics
+
+CALCULATE_SECONDS: Final = 2.0
+REFRESH_SECONDS: Final = 30.0
+REFRESH_STEP: Final = 5_000
+EXPIRED: Final = "expired"
+
+_POLL_SECONDS: Final = 0.05
+ROW: Final = (
+    "contact_id",
+    "date_first_click",
+    "date_last_click",
+    "recency",
+    "frequency",
+    "volume",
+    "volume_last_30",
+    "period_months",
+    "date_calculated",
+)
+STORED: Final = (
+    "date_first_click",
+    "date_last_click",
+    "frequency",
+    "volume",
+    "volume_last_30",
+    "period_months",
+    "valid_until",
+)
+
+_contact: Final = sa.bindparam("contact", type_=sa.Text)
+_view: Final = tables.contact_engagement
+
+# The row as everybody may see it, or what is known without one: the period and the instant of the answer.
+_READ: Final = sa.select(
+    tables.rule.c.period_months.label("months"),
+    sa.func.date_trunc("milliseconds", sa.func.statement_timestamp()).label("now"),
+    *_view.c,
+).select_from(tables.rule.outerjoin(_view, _view.c.contact_id == _contact))
+
+
+def _comparison() -> sa.Select[Any]:
+    """One statement, so one snapshot: the stored row, the row by the facts at T, does a nudge wait."""
+    position = tables.position.c
+    instant = sa.func.greatest(sa.func.clock_timestamp(), sa.func.max(position.as_of))
+    asked = (
+        sa.select(sa.func.date_trunc("milliseconds", instant, type_=position.as_of.type).label("t"))
+        .where(position.reader == "fold", position.topic == topics.FACTS)
+        .cte("asked")
+    )
+    stored = tables.engagement.alias("stored")
+    computed = tables.engagement_at(_contact, asked.c.t)
+    waiting = sa.exists().where(tables.nudge.c.subject == identity.CONTACT + _contact)
+    return sa.select(
+        asked.c.t.label("now"),
+        tables.rule.c.period_months.label("months"),
+        waiting.label("waiting"),
+        *(row.c[name].label(f"{row.name}_{name}") for row in (stored, computed) for name in STORED),
+    ).select_from(
+        asked.join(tables.rule, sa.true())
+        .outerjoin(stored, stored.c.contact_id == _contact)
+        .outerjoin(computed, sa.true())
+    )
+
+
+def _nudging() -> dml.ReturningInsert[Any]:
+    """Nudges for a step of the rows that are due and have none yet; answers the nudges' ids."""
+    due, nudge = tables.engagement.c, tables.nudge.c
+    subject = identity.CONTACT + due.contact_id
+    rows = (
+        sa.select(due.home, subject, sa.literal(EXPIRED))
+        .where(due.valid_until <= sa.bindparam("now"))
+        .where(~sa.exists().where(nudge.subject == subject, nudge.reason == EXPIRED))
+        .order_by(due.home, due.valid_until)
+        .limit(REFRESH_STEP)
+    )
+    return tables.nudge.insert().from_select(["home", "subject", "reason"], rows).returning(nudge.id)
+
+
+_COMPARE: Final = _comparison()
+_NUDGE: Final = _nudging()
+_NOW: Final = sa.select(sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("now"))
+_LEFT: Final = sa.select(
+    sa.func.count().label("left"), sa.func.count(tables.nudge.c.error).label("failed")
+).where(tables.nudge.c.id == sa.func.any(sa.bindparam("ids", type_=postgresql.ARRAY(sa.BigInteger))))
+
+
+def _well_formed(contact: str) -> str:
+    if identity.is_contact_id(contact) is None:
+        raise problems.Problem(
+            problems.NO_CONTACT_ID, "A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -."
+        )
+    return contact
+
+
+async def read(database: servers.Database, contact: str) -> dict[str, Any]:
+    """The row of a contact, or nulls. Raises `Problem` for an ill-formed id, `errors.Away`."""
+    _well_formed(contact)
+    (found,) = await database.rows(_READ, contact=contact)
+    if found["contact_id"] is None:
+        return _answer(contact, {}, found["months"], found["now"])
+    return {name: found[name] for name in ROW}
+
+
+async def calculate(database: servers.Database, contact: str) -> dict[str, Any]:
+    """The row by the facts, and whether the stored one differs. Raises `Problem` for an ill-formed id,
+    `errors.Away`.
+
+    A row that is just being worked on, or is due, cannot be told to differ. Each difference found is counted.
+    """
+    _well_formed(contact)
+    until = time.monotonic() + CALCULATE_SECONDS
+    while True:
+        (found,) = await database.rows(_COMPARE, contact=contact)
+        if not found["waiting"] or time.monotonic() >= until:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    computed = _part(found, "computed_")
+    stored = _part(found, "stored_")
+    comparable = not found["waiting"] and (stored is None or found["now"] < stored["valid_until"])
+    differs = comparable and stored != computed
+    if differs:
+        metrics.ROW_DIFFERENCES.inc()
+    row = _answer(contact, computed or {}, found["months"], found["now"])
+    return {"id": contact, **row, "differs": differs, "stored": stored}
+
+
+def _part(found: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
+    if found[f"{prefix}valid_until"] is None:
+        return None
+    return {name: found[prefix + name] for name in STORED}
+
+
+def _answer(contact: str, row: Mapping[str, Any], months: int, now: datetime) -> dict[str, Any]:
+    """A row under the names of the view; every number and date null when there is none."""
+    last = row.get("date_last_click")
+    recency = None if last is None else max(0, (now - last) // timedelta(days=1))
+    known = {
+        "contact_id": contact,
+        "period_months": months,
+        **row,
+        "recency": recency,
+        "date_calculated": now,
+    }
+    return {name: known.get(name) for name in ROW}
+
+
+async def refresh_expired(database: servers.Database) -> int:
+    """Has the owners look at every row that is due now, and waits for them; answers how many they have done.
+
+    Raises `Problem` when they take longer than `REFRESH_SECONDS`: the nudges stay and are taken later.
+    """
+    until = time.monotonic() + REFRESH_SECONDS
+    refreshed = 0
+    (asked,) = await database.rows(_NOW)
+    while True:
+        ids = [row["id"] for row in await database.rows(_NUDGE, now=asked["now"])]
+        if not ids:
+            return refreshed
+        left, failed = await _wait(database, ids, until)
+        refreshed += len(ids) - left
+        if left > failed:
+            raise problems.Problem(
+                problems.WORKERS_BEHIND,
+                f"The workers have not taken all nudges within {REFRESH_SECONDS:.0f} seconds.",
+                refreshed=refreshed,
+            )
+
+
+async def _wait(database: servers.Database, ids: Sequence[int], until: float) -> tuple[int, int]:
+    """Waits until each nudge is taken or has failed; answers how many are left, and of these failed."""
+    while True:
+        (found,) = await database.rows(_LEFT, ids=ids)
+        if found["left"] == found["failed"] or time.monotonic() >= until:
+            return found["left"], found["failed"]
+        await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,151 @@
+"""Events by HTTP: each is judged by the one admission, written to the log, and answered by itself.
+
+Promises: 202 only after the log has acknowledged every event it speaks of; an outcome for each event, in the
+order sent; one bad event refuses no other; the same event sent again counts once. Kafka away: 503 within five
+seconds, and then nothing is promised, but sending again is safe.
+
+Limits: 32 KB an event, 512,000 bytes a request, `MAX_WAITING_BYTES` of requests waiting for the log at one
+time.
+
+Route of `api.routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+
+from api import bodies, problems, servers
+from schemas import admission, errors, metrics, topics
+from streams import producer
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+MAX_KEY_CHARACTERS = 255
+EVENTS_PER_TURN = 64
+
+_LARGE_BYTES = 65_536
+_MEDIA_TYPE = "application/json"
+_encode = msgspec.json.Encoder().encode
+_is_traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one event: accepted, parked or refused, and why."""
+
+    id: str | None
+    status: str
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Ingest:
+    """Takes the events of requests to the log; one a process, since it counts the bytes that wait."""
+
+    def __init__(self, log: servers.Log, homes: int, ahead: timedelta) -> None:
+        self._log = log
+        self._homes = homes
+        self._ahead = ahead
+        self._waiting = 0
+
+    async def take(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Answers one request; raises `Problem` for whatever is no 202."""
+        at = _now()
+        headers = request.headers
+        mode = bodies.mode_of(headers.get("content-type", ""), headers.keys())
+        key = _idempotency_key(headers.get("idempotency-key"))
+        body = bodies.inflate(await request.body(), headers.get("content-encoding", ""))
+        if mode is bodies.Mode.HEADERS:
+            events: list[bytes] | None = [bodies.from_headers(headers, body)]
+        elif len(body) > _LARGE_BYTES:
+            events = await asyncio.to_thread(bodies.split, body, mode)
+        else:
+            events = bodies.split(body, mode)
+        if events is None:
+            metrics.REFUSED.labels(errors.Reason.UNDECODABLE).inc()
+            raise _nothing_taken([_NO_ARRAY])
+        outcomes, records = await self._judge(events, at, key, _trace(headers.get("traceparent")))
+        if events and not records:
+            raise _nothing_taken(outcomes)
+        await self._append(records, len(body))
+        return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
+
+    async def _judge(
+        self, events: Sequence[bytes], at: datetime, key: str | None, trace: str | None
+    ) -> tuple[list[Outcome], list[producer.Record]]:
+        """An outcome for each event, and a record for each that is taken. Lets others run between large
+        steps.
+        """
+        outcomes: list[Outcome] = []
+        records: list[producer.Record] = []
+        for index, raw in enumerate(events):
+            if index and index % EVENTS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            fill = admission.Fill(key, index)
+            found = admission.admit(raw, at=at, door=None, homes=self._homes, ahead=self._ahead, fill=fill)
+            if isinstance(found, admission.Admitted):
+                outcomes.append(Outcome(found.id, "accepted"))
+                records.append(_fact(found, trace))
+            elif found.reason in admission.PARKED_BY_HTTP and found.door is not None:
+                outcomes.append(Outcome(found.id, "parked", found.reason, found.detail))
+                records.append(producer.Record(found.door, None, None, found.raw, []))
+            else:
+                metrics.REFUSED.labels(found.reason).inc()
+                outcomes.append(Outcome(found.id, "refused", found.reason, found.detail))
+        return outcomes, records
+
+    async def _append(self, records: Sequence[producer.Record], size: int) -> None:
+        """Returns when the log has all records; raises `Problem`: 503 Kafka away, 429 too much waits."""
+        if not records:
+            return
+        if self._waiting + size > MAX_WAITING_BYTES:
+            raise problems.Problem(problems.TOO_MANY, f"{problems.TOO_MANY.title}.")
+        self._waiting += size
+        try:
+            await self._log.append(records)
+        except errors.Away:
+            raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
+        finally:
+            self._waiting -= size
+        admitted = sum(record.topic == topics.FACTS for record in records)
+        if admitted:
+            metrics.ADMITTED.labels("http").inc(admitted)
+
+
+_NO_ARRAY = Outcome(None, "refused", errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")
+
+
+def _fact(event: admission.Admitted, trace: str | None) -> producer.Record:
+    """The record of the log. The event's own `traceparent` goes before the request's."""
+    headers = [("door", event.door.encode())]
+    if event.traceparent or trace:
+        headers.append(("traceparent", (event.traceparent or trace or "").encode()))
+    return producer.Record(topics.FACTS, event.home, event.subject.encode(), event.value, headers)
+
+
+def _nothing_taken(outcomes: Sequence[Outcome]) -> problems.Problem:
+    return problems.Problem(
+        problems.NOTHING_TAKEN, "Every event was refused; see outcomes.", outcomes=outcomes
+    )
+
+
+def _trace(text: str | None) -> str | None:
+    return text if text is not None and _is_traceparent(text) else None
+
+
+def _idempotency_key(text: str | None) -> str | None:
+    if text is None or (0 < len(text) <= MAX_KEY_CHARACTERS and text.isascii() and text.isprintable()):
+        return text
+    raise problems.Problem(
+        problems.WRONG_PARAMETER, f"Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} visible ASCII characters."
+    )
+
+
+def _now() -> datetime:
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -1,0 +1,92 @@
+"""How Heed is doing: alive, ready, its metrics, and what was parked.
+
+Promises: live asks nobody and is always answered; ready tells what is missing by name; parked shows never the
+bytes.
+
+Limits: ready looks at most once a second, however often it is asked.
+
+Routes of `api.routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from api import problems, servers
+from projections import tables
+from schemas import errors, topics
+
+PAGE_SIZE: Final = 100
+LARGEST_PAGE: Final = 1_000
+READY_SECONDS: Final = 1.0
+
+_OWNED: Final = (
+    sa.select(sa.func.count().label("owned"))
+    .select_from(tables.freshness)
+    .where(
+        tables.freshness.c.projection == "engagement",
+        tables.freshness.c.topic == topics.FACTS,
+        tables.freshness.c.owner_state == "live",
+    )
+)
+
+
+class Readiness:
+    """Whether everything that Heed needs is there; one a process, since it remembers its last look."""
+
+    def __init__(self, log: servers.Log, database: servers.Database, homes: int) -> None:
+        self._log = log
+        self._database = database
+        self._homes = homes
+        self._looking = asyncio.Lock()
+        self._looked = float("-inf")
+        self._missing: list[str] = []
+
+    async def missing(self) -> list[str]:
+        """What is missing, in words; empty when Heed is ready."""
+        async with self._looking:
+            if time.monotonic() - self._looked > READY_SECONDS:
+                log, rest = await asyncio.gather(self._log.reachable(), self._look())
+                self._missing = ([] if log else ["Kafka cannot be reached"]) + rest
+                self._looked = time.monotonic()
+        return self._missing
+
+    async def _look(self) -> list[str]:
+        try:
+            (found,) = await self._database.rows(_OWNED)
+        except errors.Away:
+            return ["PostgreSQL cannot be reached, or its tables are not there yet"]
+        owned = min(found["owned"], self._homes)
+        return (
+            []
+            if owned == self._homes
+            else [f"{self._homes - owned} of {self._homes} homes have no live worker"]
+        )
+
+
+async def ready(readiness: Readiness) -> dict[str, Any]:
+    """Answers when all is there; raises `Problem` (503) that names what is not."""
+    missing = await readiness.missing()
+    if missing:
+        raise problems.Problem(problems.NOT_READY, f"{'; '.join(missing)}.")
+    return {"status": "ready"}
+
+
+async def parked(
+    database: servers.Database, *, reason: errors.Reason | None, after: int | None, limit: int
+) -> dict[str, Any]:
+    """A page of what was parked, newest first; `next`, given back as `after`, asks for the page behind it."""
+    view = tables.parked.c
+    asked = sa.select(tables.parked).order_by(view.id.desc()).limit(limit + 1)
+    if reason is not None:
+        asked = asked.where(view.reason == str(reason))
+    if after is not None:
+        asked = asked.where(view.id < after)
+    items = await database.rows(asked)
+    more = len(items) > limit
+    items = items[:limit]
+    return {"items": items, "next": str(items[-1]["id"]) if more else None}

@@ -1,0 +1,253 @@
+"""Every error the API answers with, in one shape (RFC 9457), and the page that explains them.
+
+Promises: each answer has `type`, `title`, `status` and `detail`, as `application/problem+json`, from whatever
+layer the error came. `type` opens at the API itself and in `docs/errors.md`, which is this module's table.
+Neither a value the caller sent nor anything of an exception's text is ever in it.
+
+Limits: bytes that are no HTTP at all are answered by the server in front (400, plain text), before any route.
+
+Used by every module of `api`; `python -m api.problems` prints the page for `docs/errors.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from schemas import errors
+
+MEDIA_TYPE = "application/problem+json"
+PAGE = "/docs/errors.md"
+RETRY_AFTER_SECONDS = 2
+
+_log = structlog.get_logger("api")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of error: what it is called, its status, and what the caller may do about it."""
+
+    name: str
+    status: int
+    title: str
+    advice: str
+
+    @property
+    def uri(self) -> str:
+        return f"{PAGE}#{self.name}"
+
+
+NOTHING_TAKEN = Kind(
+    "nothing-taken",
+    400,
+    "No event was taken",
+    "`outcomes` says for each event, in the order sent, why it was refused. Mend them and send them again. "
+    "A body that cannot be read at all has one outcome, `undecodable`.",
+)
+UNREADABLE_BODY = Kind(
+    "unreadable-body",
+    400,
+    "The body cannot be read",
+    "The body says it is compressed with gzip and does not inflate, or it ends early. Compress it again, or "
+    "send it as it is, without `Content-Encoding`.",
+)
+WRONG_PARAMETER = Kind(
+    "wrong-parameter",
+    400,
+    "A parameter or header is not what the route takes",
+    "`detail` names the parameter or header, or says which ones the route takes. `/openapi.json` has their "
+    "types.",
+)
+BAD_REQUEST = Kind(
+    "bad-request",
+    400,
+    "The request is not well-formed",
+    "The request breaks a rule of HTTP, such as a missing or ill-formed `Host`. Look at the client, or at a "
+    "proxy between.",
+)
+NO_ROUTE = Kind(
+    "no-route",
+    404,
+    "There is nothing at this address",
+    "`/openapi.json` lists every address.",
+)
+NO_CONTACT_ID = Kind(
+    "no-contact-id",
+    404,
+    "This is not a contact id",
+    "A contact id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`. So it is never an address. A "
+    "well-formed id is always answered, also when nothing is known of it.",
+)
+METHOD = Kind(
+    "method-not-allowed",
+    405,
+    "This address does not take this method",
+    "The header `Allow` of the answer lists the methods it takes.",
+)
+TOO_LARGE = Kind(
+    "too-large",
+    413,
+    "The body is too large",
+    "A request may have 512,000 bytes, as sent and also inflated. Send fewer events at a time. One event "
+    "may have 32 KB: a larger one is refused by itself, as `invalid`.",
+)
+MEDIA = Kind(
+    "media-type",
+    415,
+    "This kind of body is not taken",
+    "`Content-Type` is one of `application/cloudevents+json`, `application/cloudevents-batch+json`, "
+    "`application/json`, in UTF-8; with `ce-` headers any JSON type. `Content-Encoding` is absent, "
+    "`identity` or `gzip`.",
+)
+TOO_MANY = Kind(
+    "too-many-requests",
+    429,
+    "Too many requests wait for the log",
+    "Nothing of this request was taken. Wait as long as the header `Retry-After` says and send it again.",
+)
+INTERNAL = Kind(
+    "internal",
+    500,
+    "Heed made a mistake",
+    "Nothing of this request can be relied on. Sending the same event ids again counts once. The log of the "
+    "API has the reason; please report it.",
+)
+LOG_AWAY = Kind(
+    "log-away",
+    503,
+    "The log cannot be reached",
+    "Kafka has not acknowledged in time, so the events may or may not be in the log. Send them again after "
+    "`Retry-After` seconds, with the same ids or the same `Idempotency-Key`: then they count once.",
+)
+DATABASE_AWAY = Kind(
+    "database-away",
+    503,
+    "The database cannot be reached",
+    "PostgreSQL does not answer, or its tables are not there yet. Events are still taken. Ask again after "
+    "`Retry-After` seconds.",
+)
+WORKERS_BEHIND = Kind(
+    "workers-behind",
+    503,
+    "The workers have not done it in time",
+    "What was asked for stays queued and is done when workers run. Look at `/health/ready`, then ask again.",
+)
+NOT_READY = Kind(
+    "not-ready",
+    503,
+    "Not everything that Heed needs is there",
+    "`detail` names what is missing: Kafka, PostgreSQL, or workers for all homes. Requests that do not need "
+    "it are answered.",
+)
+
+KINDS = (
+    NOTHING_TAKEN,
+    UNREADABLE_BODY,
+    WRONG_PARAMETER,
+    BAD_REQUEST,
+    NO_ROUTE,
+    NO_CONTACT_ID,
+    METHOD,
+    TOO_LARGE,
+    MEDIA,
+    TOO_MANY,
+    INTERNAL,
+    LOG_AWAY,
+    DATABASE_AWAY,
+    WORKERS_BEHIND,
+    NOT_READY,
+)
+_BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}
+
+
+class Problem(Exception):
+    """An error with its kind, a sentence of ours, and members and headers beside the shape."""
+
+    def __init__(
+        self, kind: Kind, detail: str, *, headers: Mapping[str, str] | None = None, **members: object
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+        if kind.status in (429, 503):
+            self.headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
+
+
+def answer(problem: Problem) -> Response[bytes]:
+    """The one shape. Never blocks, never raises."""
+    kind = problem.kind
+    body = {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": problem.detail}
+    return Response(
+        msgspec.json.encode(body | problem.members),
+        status_code=kind.status,
+        media_type=MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The API's only exception handler: whatever was raised, the one shape goes out."""
+    problem = _problem_of(error)
+    if problem.kind is INTERNAL:
+        _tell(request, error)
+    return answer(problem)
+
+
+def _problem_of(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case ValidationException():
+            return Problem(WRONG_PARAMETER, _parameters_of(error))
+        case HTTPException(status_code=status) if status < 500:
+            kind = _BY_STATUS.get(status, BAD_REQUEST)
+            allow = (error.headers or {}).get("allow")
+            return Problem(kind, f"{kind.title}.", headers={"Allow": allow} if allow else None)
+        case errors.Away():
+            return Problem(DATABASE_AWAY, f"{DATABASE_AWAY.title}.")
+        case _:
+            return Problem(INTERNAL, f"{INTERNAL.title}. Its log has the reason.")
+
+
+def _parameters_of(error: ValidationException) -> str:
+    """Names the parameters by the route's own names; what was sent for them is left out."""
+    found = error.extra if isinstance(error.extra, list) else []
+    names = sorted({str(item["key"]) for item in found if isinstance(item, dict) and item.get("key")})
+    if not names:
+        return f"{WRONG_PARAMETER.title}."
+    return f"Parameter {', '.join(names)}: not what the route takes."
+
+
+def _tell(request: Request[Any, Any, Any], error: Exception) -> None:
+    """One log record without the address asked for, the body and the error's text: they may be personal."""
+    where: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        where.append(f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    route, method = request.scope.get("path_template"), request.scope.get("method")
+    _log.error("internal", error=type(error).__name__, route=route, method=method, where=where[-8:])
+
+
+def page() -> str:
+    """The text of `docs/errors.md`: a heading for each kind, which `type` points to."""
+    head = (
+        "# Errors of the API\n\nEvery error has one shape, RFC 9457's, as `application/problem+json`: "
+        "`type` (an address of this page), `title`,\n`status` and `detail`. Members beside these are named "
+        "below. Nothing the caller sent is repeated in it, except\nthe event ids in `outcomes`. Written by "
+        "`python -m api.problems`.\n"
+    )
+    parts = [f"\n## {kind.name}\n\n**{kind.status} {kind.title}.** {kind.advice}\n" for kind in KINDS]
+    return head + "".join(parts)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,147 @@
+"""Every address of the API, on one page.
+
+Promises: a route does nothing but read its parameters, call the module of its subject and write the answer
+down; a parameter that a route does not take is refused, so a misspelt filter never answers with everything.
+
+Called by `api.app`; `api.openapi` describes the same routes, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+import prometheus_client
+from litestar import Request, Response, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, FromQuery, QueryParameter
+
+from api import engagement, ingest, openapi, operations, problems, servers
+from schemas import envelope, errors
+
+JSON: Final = "application/json"
+
+# Litestar adds the charset.
+_METRICS: Final = prometheus_client.CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
+_encode: Final = msgspec.json.Encoder().encode
+_Request = Request[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with; `api.app` makes it, once a process."""
+
+    ingest: ingest.Ingest
+    database: servers.Database
+    readiness: operations.Readiness
+
+
+def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+    """Refuses a query parameter that the route does not take (a guard of every route under /v1)."""
+    query = connection.scope["query_string"]
+    if not query:
+        return
+    taken: tuple[str, ...] = route.opt.get("parameters", ())
+    sent = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    if "as_of" in sent and "as_of" not in taken:
+        raise problems.Problem(problems.WRONG_PARAMETER, "as_of is not taken yet: answers are for now.")
+    if len(sent) != len(set(sent)) or not set(sent) <= set(taken):
+        known = f"takes each of {', '.join(taken)} at most once" if taken else "takes no parameters"
+        raise problems.Problem(problems.WRONG_PARAMETER, f"This route {known}.")
+
+
+@post("/v1/events", guards=[takes_parameters])
+async def post_events(request: _Request) -> Response[bytes]:
+    return await _parts(request).ingest.take(request)
+
+
+@get("/v1/contacts/{id:str}/engagement", guards=[takes_parameters])
+async def get_engagement(request: _Request, id: FromPath[str]) -> Response[bytes]:
+    return _json(await engagement.read(_parts(request).database, id))
+
+
+@post("/v1/contacts/{id:str}/engagement/calculate", guards=[takes_parameters])
+async def calculate_engagement(request: _Request, id: FromPath[str]) -> Response[bytes]:
+    return _json(await engagement.calculate(_parts(request).database, id))
+
+
+@post("/v1/engagement/refresh-expired", guards=[takes_parameters])
+async def refresh_expired(request: _Request) -> Response[bytes]:
+    return _json({"refreshed": await engagement.refresh_expired(_parts(request).database)})
+
+
+@get("/v1/parked", guards=[takes_parameters], opt={"parameters": ("reason", "after", "limit")})
+async def get_parked(
+    request: _Request,
+    reason: FromQuery[errors.Reason | None] = None,
+    after: Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=operations.LARGEST_PAGE)] = operations.PAGE_SIZE,
+) -> Response[bytes]:
+    page = await operations.parked(_parts(request).database, reason=reason, after=after, limit=limit)
+    return _json(page)
+
+
+@get("/health/live")
+async def live() -> Response[bytes]:
+    return _json({"status": "live"})
+
+
+@get("/health/ready")
+async def ready(request: _Request) -> Response[bytes]:
+    return _json(await operations.ready(_parts(request).readiness))
+
+
+@get("/metrics")
+async def read_metrics() -> Response[bytes]:
+    return Response(prometheus_client.generate_latest(), media_type=_METRICS)
+
+
+@get("/openapi.json")
+async def read_openapi() -> Response[bytes]:
+    return _json(openapi.document())
+
+
+@get(problems.PAGE)
+async def read_problems() -> Response[str]:
+    return Response(problems.page(), media_type="text/markdown")
+
+
+ALL: Final = (
+    post_events,
+    get_engagement,
+    calculate_engagement,
+    refresh_expired,
+    get_parked,
+    live,
+    ready,
+    read_metrics,
+    read_openapi,
+    read_problems,
+)
+
+
+def _parts(request: _Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def _json(answer: Mapping[str, Any]) -> Response[bytes]:
+    return Response(_encode(_plain(answer)), status_code=200, media_type=JSON)
+
+
+def _plain(value: Any) -> Any:
+    """Times as Heed writes them everywhere: UTC, milliseconds, Z."""
+    match value:
+        case datetime():
+            return envelope.format_time(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,180 @@
+"""The two servers the API leans on, the log and the database, each of which may be away at any time.
+
+Promises: the API starts without them, tries again by itself, and works as soon as they are back. Whoever
+waits for one of them waits a bounded time and then gets `errors.Away`.
+
+Limits: one producer and at most `POOL_SIZE` database connections a process; a request past that waits its
+turn.
+
+Started and stopped by `api.app`; called by `api.ingest`, `api.engagement` and `api.operations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import psycopg
+import psycopg_pool
+import structlog
+from psycopg import conninfo, rows
+from sqlalchemy.dialects.postgresql import psycopg as dialects
+from sqlalchemy.sql import ClauseElement
+
+from schemas import errors
+from streams import producer
+
+POOL_SIZE: Final = 6
+APPEND_SECONDS: Final = 4.0
+QUERY_SECONDS: Final = 4.0
+LOOK_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 5.0
+
+# Kafka's ApiVersions, version 0, without a client id: the smallest question that every broker answers.
+_ASK: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_DIALECT: Final = dialects.dialect()  # type: ignore[no-untyped-call]
+_AWAY: Final = (
+    TimeoutError,
+    psycopg_pool.PoolTimeout,
+    psycopg_pool.PoolClosed,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
+_log = structlog.get_logger("api")
+
+
+class Producer(Protocol):
+    """What the API needs of `streams.producer.LogProducer`; tests put their own in its place."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def append(self, records: Sequence[producer.Record], timeout: float = ...) -> None: ...
+
+
+class _Presence:
+    """Says in the log when a server goes and when it is back, once each."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._away = False
+
+    def gone(self, error: BaseException) -> None:
+        if not self._away:
+            self._away = True
+            _log.warning("away", server=self._server, error=type(error).__name__)
+
+    def here(self) -> None:
+        if self._away:
+            self._away = False
+            _log.info("back", server=self._server)
+
+
+class Log:
+    """The way to the topics. Usable as a context manager; the producer connects, and again, by itself."""
+
+    def __init__(self, bootstrap: str, way: Producer) -> None:
+        self._bootstrap = bootstrap
+        self._producer = way
+        self._presence = _Presence("kafka")
+        self._starting: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Log:
+        self._starting = asyncio.create_task(self._start())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._starting is not None
+        self._starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._starting
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._producer.stop()
+
+    async def append(self, records: Sequence[producer.Record]) -> None:
+        """Returns when all are acknowledged. Raises `errors.Away` after `APPEND_SECONDS` at the latest."""
+        try:
+            await self._producer.append(records, timeout=APPEND_SECONDS)
+        except errors.Away as away:
+            self._presence.gone(away.__cause__ or away)
+            raise
+        self._presence.here()
+
+    async def reachable(self) -> bool:
+        """Whether a broker answers now. Never raises; takes `LOOK_SECONDS` a server at the most."""
+        for server in self._bootstrap.split(","):
+            host, _, port = server.strip().rpartition(":")
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    reader, writer = await asyncio.open_connection(host, int(port))
+                    try:
+                        writer.write(_ASK)
+                        await reader.readexactly(8)
+                        return True
+                    finally:
+                        writer.close()
+        return False
+
+    async def _start(self) -> None:
+        """Connects before the first request needs it; if that fails, the first request tries again."""
+        try:
+            await self._producer.start()
+        except errors.Away as away:
+            self._presence.gone(away.__cause__ or away)
+
+
+class Database:
+    """Short statements. Usable as a context manager; connects by itself, and again when a connection was
+    lost.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = conninfo.make_conninfo(dsn, connect_timeout=2, application_name="heed-api")
+        self._presence = _Presence("postgres")
+        self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[rows.DictRow]] | None = None
+
+    async def __aenter__(self) -> Database:
+        self._pool = psycopg_pool.AsyncConnectionPool(
+            self._dsn,
+            connection_class=psycopg.AsyncConnection[rows.DictRow],
+            kwargs={"row_factory": rows.dict_row, "autocommit": True},
+            min_size=1,
+            max_size=POOL_SIZE,
+            timeout=QUERY_SECONDS / 2,
+            reconnect_timeout=RETRY_SECONDS,
+            configure=_configure,
+            check=psycopg_pool.AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        await self._pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._pool is not None
+        await self._pool.close(timeout=RETRY_SECONDS)
+
+    async def rows(self, statement: ClauseElement, **values: object) -> list[dict[str, Any]]:
+        """All rows of one SQLAlchemy Core statement. Raises `errors.Away` within `QUERY_SECONDS`."""
+        assert self._pool is not None
+        compiled = statement.compile(dialect=_DIALECT)
+        try:
+            async with asyncio.timeout(QUERY_SECONDS), self._pool.connection() as connection:
+                cursor = await connection.execute(str(compiled).encode(), {**compiled.params, **values})
+                found = await cursor.fetchall()
+        except _AWAY as error:
+            self._presence.gone(error)
+            raise errors.Away("PostgreSQL does not answer, or its tables are not there yet.") from error
+        self._presence.here()
+        return found
+
+
+async def _configure(connection: psycopg.AsyncConnection[rows.DictRow]) -> None:
+    milliseconds = round(QUERY_SECONDS * 1000)
+    await connection.execute(f"SET TIME ZONE 'UTC'; SET statement_timeout = {milliseconds}".encode())
