@@ -1,0 +1,51 @@
+"""Connections to PostgreSQL, and which of its errors mean "away" (wait, claim anew) and which mean "this data".
+
+Promises: every connection works in UTC, bounds what it may hold up (statement, lock and idle times), and notices a
+dead server by keepalives.
+Limits: synchronous psycopg; lanes and the relay have threads of their own.
+Called by: `streams`, `projections.shadow`, tests.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from schemas import errors
+
+LIVE_PATH: Final = "heed_data, heed_ops"
+OPS_PATH: Final = "heed_ops"
+
+# Classes of SQLSTATE that say something of the server, not of what it was asked to keep.
+_AWAY: Final = ("08", "25P03", "53", "55P03", "57P", "57014", "58", "40001", "40P01")
+
+
+def connect(dsn: str, path: str, name: str, *, statement_seconds: int = 15) -> psycopg.Connection:
+    """An autocommit connection with `path` as search path; raises `errors.Away`."""
+    try:
+        return psycopg.connect(
+            dsn,
+            autocommit=True,
+            application_name=name,
+            connect_timeout=5,
+            keepalives=1,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=10_000,
+            options=(
+                f"-c search_path={path.replace(' ', '')} -c timezone=UTC"
+                f" -c statement_timeout={statement_seconds}s -c lock_timeout=5s"
+                " -c idle_in_transaction_session_timeout=10s"
+            ),
+        )
+    except psycopg.OperationalError as error:
+        raise errors.Away(f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}") from error
+
+
+def is_away(error: psycopg.Error) -> bool:
+    """Whether to roll back, wait and claim anew, rather than blame what was folded."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(_AWAY)

@@ -1,0 +1,70 @@
+"""Email engagement: which facts it is counted by, and how a contact's row is brought to an instant.
+
+Promises: what the row is, only the SQL function `engagement_at` says; here it is asked for the contacts given, and
+the table is made to agree. Whatever row was past its time is reported, so that a command tells of it (CEE-8).
+Limits: as many contacts in one call as the caller has; all of homes that the caller owns.
+Called by: `projections.fold`, replay.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+INPUTS: Final = frozenset({"mail.clicked", "mail.delivered"})
+PRESENCE: Final = frozenset({"contact.deleted", "contact.restored"})
+
+TABLE: Final = "engagement"
+KEY: Final = "contact_id"
+COLUMNS: Final = (
+    "contact_id",
+    "home",
+    "date_first_click",
+    "date_last_click",
+    "frequency",
+    "volume",
+    "volume_last_30",
+    "period_months",
+    "valid_until",
+)
+
+
+def counts(type_: str, mailing: str | None, test: bool) -> bool:
+    """Whether a fact can move a row: clicks and deliveries of a mailing that are no test, and presence (CEE-5)."""
+    return (type_ in INPUTS and mailing is not None and not test) or type_ in PRESENCE
+
+
+# Purpose: make the rows of these contacts what the facts say at %(at)s; answer those that were past their time.
+BRING: Final = """
+with asked as (
+    select u.contact_id, u.home
+    from unnest(%(contacts)s::text[], %(homes)s::smallint[]) as u(contact_id, home)
+), computed as materialized (
+    select * from engagement_at(%(contacts)s::text[], %(at)s::timestamptz, 'infinity')
+), overdue as (
+    select e.home, e.contact_id, e.valid_until from engagement e
+    where e.contact_id = any(%(contacts)s::text[]) and e.valid_until <= %(at)s::timestamptz
+), gone as (
+    delete from engagement e
+    where e.contact_id = any(%(contacts)s::text[])
+        and not exists (select from computed c where c.contact_id = e.contact_id)
+), kept as (
+    insert into engagement as e (contact_id, home, date_first_click, date_last_click, frequency, volume,
+        volume_last_30, period_months, valid_until)
+    select c.contact_id, asked.home, c.date_first_click, c.date_last_click, c.frequency, c.volume,
+        c.volume_last_30, c.period_months, c.valid_until
+    from computed c join asked using (contact_id)
+    on conflict (contact_id) do update set home = excluded.home, date_first_click = excluded.date_first_click,
+        date_last_click = excluded.date_last_click, frequency = excluded.frequency, volume = excluded.volume,
+        volume_last_30 = excluded.volume_last_30, period_months = excluded.period_months,
+        valid_until = excluded.valid_until
+    where e.* is distinct from excluded.*
+)
+select home, contact_id, valid_until from overdue order by valid_until, contact_id
+"""
+
+# Purpose: contacts of these homes whose row is past its time.
+DUE: Final = """
+select contact_id, home from engagement
+where home = any(%(homes)s::smallint[]) and valid_until <= %(at)s::timestamptz
+order by valid_until limit %(most)s
+"""

@@ -1,0 +1,78 @@
+"""Bring a database to this version of Heed's tables.
+
+Promises: idempotent; one at a time (an advisory lock), so that every worker may call it; nothing half-made (one
+transaction). The first values of the rules come from the settings, once.
+Limits: PostgreSQL 15 and later.
+Called by: `heed migrate`, tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+
+from projections.migrations import sql
+from schemas import errors, settings
+
+LOCK = 0x4EED_0001
+MINIMUM = 150000
+
+
+def upgrade(dsn: str, chosen: settings.Settings | None = None) -> None:
+    """Create or upgrade the schemas; raises `errors.Away` when the server cannot be reached."""
+    chosen = chosen or settings.Settings.load({})
+    engine = sqlalchemy.create_engine(sqlalchemy_url(dsn), poolclass=sqlalchemy.NullPool)
+    try:
+        with engine.begin() as connection:
+            _require_version(connection)
+            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:k)"), {"k": LOCK})
+            _roles(connection)
+            for schema in (sql.OPS, sql.LIVE.data, sql.LIVE.read):
+                connection.execute(sqlalchemy.text(f"create schema if not exists {schema}"))
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent))
+            config.set_main_option("path_separator", "os")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.execute(
+                sqlalchemy.text(
+                    "insert into heed_data.rule (period_months, keep_row_without_clicks) "
+                    "values (:months, :keep) on conflict do nothing"
+                ),
+                {"months": chosen.engagement_period_months, "keep": chosen.keep_row_without_clicks},
+            )
+    except sqlalchemy.exc.OperationalError as error:
+        raise errors.Away(f"PostgreSQL cannot be reached or refused: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def sqlalchemy_url(dsn: str) -> str:
+    """The DSN (`postgresql://…`) as SQLAlchemy wants it, for psycopg 3."""
+    scheme, _, rest = dsn.partition("://")
+    if scheme not in ("postgresql", "postgres"):
+        raise errors.Usage("HEED_POSTGRES takes a URL such as postgresql://user@127.0.0.1:5432/heed")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _require_version(connection: sqlalchemy.Connection) -> None:
+    found = int(connection.execute(sqlalchemy.text("show server_version_num")).scalar_one())
+    if found < MINIMUM:
+        raise errors.Usage(f"Heed needs PostgreSQL 15 or later; this server is {found // 10000}: upgrade it.")
+
+
+def _roles(connection: sqlalchemy.Connection) -> None:
+    connection.execute(
+        sqlalchemy.text(
+            """do $$ begin
+            if not exists (select from pg_roles where rolname = 'heed_dashboard') then
+                create role heed_dashboard login;
+                alter role heed_dashboard set statement_timeout = '30s';
+                alter role heed_dashboard set timezone = 'UTC';
+                alter role heed_dashboard set default_transaction_read_only = on;
+            end if; end $$"""
+        )
+    )

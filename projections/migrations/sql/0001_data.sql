@@ -1,0 +1,124 @@
+-- What a replay rebuilds: facts, who belongs to whom, the rows, and the fold's own positions.
+
+create table {data}.position (like {ops}.position including all);
+
+create table {data}.rule (
+    only_one bool primary key default true check (only_one),
+    period_months int not null check (period_months between 1 and 1200),
+    keep_row_without_clicks bool not null
+);
+comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7).';
+
+create table {data}.fact (
+    subject text not null,
+    key uuid not null,
+    source text not null,
+    id text not null,
+    type text not null,
+    time timestamptz not null,
+    version smallint not null,
+    digest uuid not null,
+    accepted timestamptz not null,
+    test bool not null,
+    part smallint not null,
+    off bigint not null,
+    mailing text,
+    data text not null
+);
+create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);
+create index fact_of_presence on {data}.fact (subject, time desc, id desc, source desc)
+    include (type) where type in ('contact.deleted', 'contact.restored');
+alter table {data}.fact set (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+comment on table {data}.fact is 'Every fact, once for ever: key is BLAKE2b-128 of source, NUL, id. Of two contents under one key the smaller (time, digest) stands.';
+
+create table {data}.member (
+    subject text primary key,
+    root text not null,
+    home smallint not null
+);
+create index member_by_root on {data}.member (root);
+comment on table {data}.member is 'Subjects that belong to another contact now: subject to root, flat; home is the root''s.';
+
+create table {data}.nudge (
+    id bigint generated always as identity primary key,
+    home smallint not null,
+    subject text not null,
+    reason text not null,
+    error text,
+    attempts int not null default 0,
+    retry_at timestamptz not null default clock_timestamp(),
+    created_at timestamptz not null default clock_timestamp()
+);
+create index nudge_by_home on {data}.nudge (home, retry_at);
+create index nudge_by_subject on {data}.nudge (subject);
+comment on table {data}.nudge is 'Look at this subject again; appended by anyone, taken by the home''s owner alone.';
+
+create table {data}.engagement (
+    contact_id text primary key,
+    home smallint not null,
+    date_first_click timestamptz,
+    date_last_click timestamptz,
+    frequency int not null,
+    volume int not null,
+    volume_last_30 int not null,
+    period_months int not null,
+    valid_until timestamptz not null
+) with (fillfactor = 70);
+create index engagement_due on {data}.engagement (home, valid_until);
+comment on table {data}.engagement is 'One row per contact that clicked inside the window; valid_until is the instant the first window ends.';
+
+-- The end of a window of months that began at an event: added to the event, the day clamped, in UTC whatever
+-- the session's zone (capabilities.md, Time).
+create function {data}.window_end(began timestamptz, months int) returns timestamptz
+language sql immutable parallel safe
+return ((began at time zone 'UTC') + make_interval(months => months)) at time zone 'UTC';
+
+-- A subject is hidden while the latest word on its presence, by (time, id), is its deletion.
+create function {data}.is_hidden(subject text, upto timestamptz) returns bool
+language sql stable parallel safe
+return coalesce((
+    select p.type = 'contact.deleted' from {data}.fact p
+    where p.subject = is_hidden.subject and p.type in ('contact.deleted', 'contact.restored') and p.time <= is_hidden.upto
+    order by p.time desc, p.id desc, p.source desc limit 1), false);
+
+-- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay
+-- and as-of all ask it. A contact that has no row at that instant is not among the answers. `upto` leaves out
+-- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
+create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
+returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
+    volume int, volume_last_30 int, period_months int, valid_until timestamptz)
+language sql stable parallel safe
+begin atomic
+    select c.contact_id, e.first_click, e.last_click, e.frequency::int, e.volume::int, e.volume_last_30::int,
+        r.period_months, e.first_end + interval '1 millisecond'
+    from {data}.rule r
+    cross join unnest(contacts) as c(contact_id)
+    cross join lateral (
+        select min(f.time) filter (where f.clicked) as first_click,
+            max(f.time) filter (where f.clicked) as last_click,
+            count(distinct f.mailing) filter (where f.clicked) as frequency,
+            count(distinct f.mailing) filter (where not f.clicked) as volume,
+            count(distinct f.mailing) filter (where not f.clicked and at <= f.end_of_30) as volume_last_30,
+            least(min(f.end_of_period), min(f.end_of_30) filter (where not f.clicked and at <= f.end_of_30))
+                as first_end
+        from (
+            select f.time, f.mailing, f.type = 'mail.clicked' as clicked,
+                {data}.window_end(f.time, r.period_months) as end_of_period,
+                f.time + interval '720 hours' as end_of_30
+            from (
+                select 'contact:' || c.contact_id
+                union all
+                select m.subject from {data}.member m where m.root = 'contact:' || c.contact_id
+            ) told(subject)
+            join {data}.fact f on f.subject = told.subject
+            where f.type in ('mail.clicked', 'mail.delivered')
+                and f.mailing is not null
+                and not f.test
+                and f.time <= upto
+                and not {data}.is_hidden(told.subject, upto)
+        ) f
+        where at <= f.end_of_period
+    ) e
+    where (e.frequency > 0 or (r.keep_row_without_clicks and e.volume > 0))
+        and not exists (select from {data}.member m where m.subject = 'contact:' || c.contact_id);
+end;

@@ -1,0 +1,48 @@
+"""The SQL of every revision, for the live pair of schemas and for a replay's shadow pair.
+
+Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once), `<rev>_data.sql` and
+`<rev>_read.sql` (the pair, under whatever names); `{ops}`, `{data}` and `{read}` stand for schema names.
+Limits: files are immutable once released; a later revision adds its own.
+Called by: the revisions in `versions/`, and `projections.shadow`, which applies every pair file in order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OPS = "heed_ops"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The two schemas that are built and renamed together."""
+
+    data: str
+    read: str
+
+
+LIVE = Pair("heed_data", "heed_read")
+
+
+def revisions() -> list[str]:
+    """Every revision that has files here, oldest first."""
+    return sorted({path.name.split("_", 1)[0] for path in HERE.glob("*.sql")})
+
+
+def machinery(revision: str) -> list[str]:
+    return _read(revision, ["ops"], LIVE)
+
+
+def pair(revision: str, names: Pair) -> list[str]:
+    return _read(revision, ["data", "read"], names)
+
+
+def _read(revision: str, parts: list[str], names: Pair) -> list[str]:
+    found = [HERE / f"{revision}_{part}.sql" for part in parts]
+    return [_fill(path.read_text(), names) for path in found if path.exists()]
+
+
+def _fill(text: str, names: Pair) -> str:
+    return text.replace("{ops}", OPS).replace("{data}", names.data).replace("{read}", names.read)

@@ -1,0 +1,85 @@
+"""Commands: a timer's "it was time", as CloudEvents on the topic `commands`.
+
+Promises: one command names at most 1,000 contacts of one home, each with the instant that was due; whoever reads it
+learns what has changed, and reading it twice, or one made by a stranger, does nothing.
+Called by: the fold (makes and reads back), the relay (publishes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Final
+
+import msgspec
+import uuid_utils.compat as uuid_utils
+
+from schemas import envelope
+
+SOURCE: Final = "urn:heed"
+
+
+class Item(msgspec.Struct, frozen=True):
+    contact_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.~-]{1,64}\Z")]
+    due: str
+
+
+class Items(msgspec.Struct, frozen=True):
+    items: Annotated[list[Item], msgspec.Meta(max_length=1000)]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A command as it is read back: who wrote it is not asked."""
+
+    id: Annotated[str, msgspec.Meta(max_length=256)]
+    type: str
+    data: Items
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Command:
+    id: str
+    home: int
+    body: bytes
+
+
+_decode = msgspec.json.Decoder(Told).decode
+
+
+def subject(home: int) -> str:
+    """The subject, and the record key, of a home's commands."""
+    return f"home:{home}"
+
+
+def make(kind: str, home: int, items: Iterable[tuple[str, datetime]], at: datetime) -> Command:
+    """A command of one home; `items` are contacts with the instant that was due."""
+    id_ = str(uuid_utils.uuid7())
+    body = msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": id_,
+            "source": SOURCE,
+            "type": kind,
+            "subject": subject(home),
+            "time": envelope.format_time(at),
+            "datacontenttype": "application/json",
+            "data": {"items": [{"contact_id": c, "due": envelope.format_time(due)} for c, due in items]},
+        }
+    )
+    return Command(id_, home, body)
+
+
+def read(value: bytes) -> Told:
+    """A record of `commands`; raises msgspec.DecodeError or RecursionError for anything else."""
+    return _decode(value)
+
+
+def is_ours(id_: str) -> bool:
+    """Whether an id has the form of those that Heed gives to commands (a UUID)."""
+    try:
+        uuid.UUID(id_)
+    except ValueError:
+        return False
+    return len(id_) == 36

@@ -1,0 +1,208 @@
+"""The worker: a Faust app whose agents hand batches to lanes.
+
+Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log to rows), one consumer
+group; positions live in PostgreSQL, what Kafka keeps of them is advice for lag tools. Its settings are pinned by
+`tests/unit/test_app.py`. SIGTERM finishes the transactions under way and leaves the group.
+Limits: classic group protocol, range assignor (all topics have as many partitions, so a home's stay together).
+Called by: `heed worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+
+from projections import fold
+from schemas import metrics, settings, topics
+from streams import batches, fold_loop, intake, lanes, log, outbox, process, producer, topic_admin
+
+LANES = 2
+ADVICE_SECONDS = 2.0
+BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
+
+
+def faust_app(chosen: settings.Settings) -> faust.App:
+    """The Faust app with everything switched off that Heed does itself."""
+    app = faust.App(
+        chosen.group,
+        broker=f"kafka://{chosen.kafka.replace(',', ';kafka://')}",
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        datadir=str(chosen.home / "faust" / chosen.worker_name),
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=1 << 20,
+        consumer_group_instance_id=f"{chosen.group}-{chosen.worker_name}",
+        broker_client_id=f"heed-{chosen.worker_name}",
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        broker_rebalance_timeout=20.0,
+        broker_request_timeout=40.0,
+        broker_max_poll_records=batches.TARGET,
+        broker_max_poll_interval=300.0,
+        stream_buffer_maxsize=4,
+        stream_wait_empty=False,
+    )
+    app.transport = batches.Transport(app.conf.broker_consumer, app)
+    return app
+
+
+class Worker:
+    """One worker process: the app, its lanes, the relay."""
+
+    def __init__(self, chosen: settings.Settings) -> None:
+        self.chosen = chosen
+        self.app = faust_app(chosen)
+        self.loop = asyncio.get_running_loop()
+        self.wake = asyncio.Event()
+        self.out = producer.LogProducer(chosen.kafka, f"heed-{chosen.worker_name}")
+        self.inspector = log.Inspector(chosen.kafka, self.loop)
+        rate = fold.ErrorRate()
+        common = (chosen.worker_name, chosen.postgres, self.inspector, self._wake)
+        self.folds = [
+            fold_loop.FoldLane(
+                index, LANES, *common, homes=chosen.homes, timers=chosen.timers, rate=rate,
+                highwater=self._highwater, told=lambda: self.relay.wake(),
+            )
+            for index in range(LANES)
+        ]  # fmt: skip
+        self.intake = intake.IntakeLane(
+            *common, homes=chosen.homes, ahead=timedelta(seconds=chosen.ahead_seconds),
+            out=self.out, loop=self.loop, highwater=self._highwater,
+        )  # fmt: skip
+        self.lanes: list[lanes.Lane] = [self.intake, *self.folds]
+        self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
+        self._behind: dict[TP, float] = {}
+        self._agents()
+
+    def _agents(self) -> None:
+        schema = batches.Schema()
+        doors = self.app.topic(*topics.DOORS, schema=schema, acks=False)
+        of_fold = self.app.topic(topics.FACTS, topics.COMMANDS, schema=schema, acks=False)
+
+        @self.app.agent(doors, name="intake")
+        async def intake_agent(stream: Any) -> None:
+            async for batch in stream:
+                batch.lane.offer(batch)
+
+        @self.app.agent(of_fold, name="fold")
+        async def fold_agent(stream: Any) -> None:
+            async for batch in stream:
+                batch.lane.offer(batch)
+
+        @self.app.on_partitions_revoked.connect
+        async def released(sender: Any, revoked: Any, **_: Any) -> None:
+            await asyncio.gather(*(asyncio.to_thread(lane.release) for lane in self.lanes))
+
+        @self.app.on_partitions_assigned.connect
+        async def assigned(sender: Any, found: Any, **_: Any) -> None:
+            if not found:
+                await self._check_topics()
+
+    async def _check_topics(self) -> None:
+        """Nothing was assigned: too many workers, or the topics are gone."""
+        try:
+            await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+        except Exception as error:
+            process.die(error)
+
+    def _wake(self) -> None:
+        self.loop.call_soon_threadsafe(self.wake.set)
+
+    def _homes(self) -> list[int]:
+        return [home for lane in self.folds for home in lane.mine()]
+
+    def _highwater(self, tp: TP) -> int | None:
+        try:
+            end: int | None = self.app.consumer._thread.highwater(tp)
+            return end
+        except Exception:  # not assigned at this moment: nothing is known of its end
+            return None
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT."""
+        await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+        consumer = self.app.consumer
+        consumer.use(self.lanes, self.wake)
+        for lane in self.lanes:
+            lane.start()
+        self.relay.start()
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, stopped.set)
+        await self.app.start()
+        background = asyncio.create_task(self._tend())
+        crashed = asyncio.create_task(self._crashed())
+        await asyncio.wait([asyncio.create_task(stopped.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)
+        background.cancel()
+        if crashed.done():
+            process.die(crashed.result())
+        structlog.get_logger().info("stopping")
+        await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
+        await asyncio.to_thread(self.relay.stop)
+        async with asyncio.timeout(8):
+            await self.app.stop()
+        await self.out.stop()
+
+    async def _crashed(self) -> BaseException:
+        while not self.app.crashed:
+            await asyncio.sleep(0.2)
+        reason: BaseException | None = self.app.crash_reason
+        return reason or RuntimeError("the Faust app crashed")
+
+    async def _tend(self) -> None:
+        """Advice for lag tools, lag metrics, and a look whether the log still reaches to where we stand."""
+        while True:
+            await asyncio.sleep(ADVICE_SECONDS)
+            nexts: dict[TP, int] = {}
+            for reader, of_reader in (("intake", [self.intake]), ("fold", self.folds)):
+                lag, oldest = 0, 0.0
+                for lane in of_reader:
+                    _, offsets = lane.claimed()
+                    nexts.update(offsets)
+                    records_, seconds = lane.lag(self._highwater)
+                    lag, oldest = lag + records_, max(oldest, seconds)
+                metrics.LAG_RECORDS.labels(reader=reader).set(lag)
+                metrics.LAG_SECONDS.labels(reader=reader).set(oldest)
+            self._doubt_shorter_log(nexts)
+            if nexts:
+                await self.app.consumer._thread.advise(nexts)
+
+    def _doubt_shorter_log(self, nexts: dict[TP, int]) -> None:
+        now = self.loop.time()
+        short = {tp for tp, offset in nexts.items() if (end := self._highwater(tp)) is not None and end < offset}
+        self._behind = {tp: self._behind.get(tp, now) for tp in short}
+        for tp, since in self._behind.items():
+            if now - since > BEHIND_SECONDS:
+                process.die(
+                    log.Replaced(
+                        f"{tp.topic} {tp.partition} ends before {nexts[tp]}, where this worker stands: Kafka's data "
+                        "was truncated or replaced. Restore it, or start on a new database."
+                    )
+                )
+
+
+def run(chosen: settings.Settings) -> None:
+    """A worker process, to its end."""
+    process.set_up_logs(chosen.log_level, worker=chosen.worker_name)
+    process.serve_metrics(chosen.metrics_port)
+    try:
+        asyncio.run(_run(chosen))
+    except Exception as error:
+        process.die(error)
+
+
+async def _run(chosen: settings.Settings) -> None:
+    await Worker(chosen).run()

@@ -1,0 +1,33 @@
+"""Questions that the command line asks of the read views.
+
+Promises: reads `heed_read` only.
+Called by: `heed engagement`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg.rows
+
+from projections import database
+from schemas import errors, identity, settings
+
+COLUMNS = (
+    "contact_id, date_first_click, date_last_click, recency, frequency, volume, volume_last_30, period_months, "
+    "date_calculated"
+)
+ONE = f"""
+select {COLUMNS} from heed_read.contact_engagement where contact_id = %(contact)s
+"""  # noqa: S608 - a constant
+
+
+def engagement(chosen: settings.Settings, contact: str) -> dict[str, Any]:
+    """A contact's row; without one every value but its id is None. Raises `errors.Usage` for an ill-formed id."""
+    if not identity.is_contact_id(contact):
+        raise errors.Usage("A contact id is 1 to 64 characters of A-Z a-z 0-9 _ . ~ -")
+    with database.connect(chosen.postgres, "heed_read", "heed engagement") as connection:
+        cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
+        row = cursor.execute(ONE, {"contact": contact}).fetchone()
+    empty: dict[str, Any] = dict.fromkeys(COLUMNS.split(", ")) | {"contact_id": contact}
+    return row or empty

@@ -1,0 +1,122 @@
+"""Intake: what stands at the doors goes onto the log, or is parked with its reason.
+
+Promises: judged by the one admission function; the position moves after the log's acknowledgements, so nothing is
+lost, and what is appended twice after a crash is one fact. Nothing that stands at a door can stop this reader.
+Limits: at least once; the append time at the door is the clock an event is judged by.
+Called by: `streams.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from faust.types import TP
+
+from projections import database, fold, positions, records
+from schemas import admission, errors, metrics, topics
+from streams import lanes, log, producer
+
+READER = "intake"
+
+
+class IntakeLane(lanes.Lane):
+    """The reader of the doors."""
+
+    reader = READER
+    path = database.OPS_PATH
+
+    def __init__(
+        self,
+        owner: str,
+        dsn: str,
+        inspector: log.Inspector,
+        wake: Callable[[], None],
+        *,
+        homes: int,
+        ahead: timedelta,
+        out: producer.LogProducer,
+        loop: asyncio.AbstractEventLoop,
+        highwater: Callable[[TP], int | None],
+    ) -> None:
+        super().__init__(READER, owner, dsn, inspector, wake)
+        self.homes, self.ahead = homes, ahead
+        self._out, self._loop = out, loop
+        self._highwater = highwater
+
+    def owns(self, tp: TP) -> bool:
+        return tp.topic in topics.DOORS
+
+    def look(self, claim: lanes.Claim) -> bool:
+        return False
+
+    def work(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> bool:
+        admitted: list[producer.Record] = []
+        asides: list[records.Aside] = []
+        for tp, span in spans.items():
+            for record in span.records:
+                judge(record, tp.topic, self.homes, self.ahead, admitted, asides)
+        self._append(admitted)
+        self._commit(claim, spans, asides)
+        self.moved(claim, spans)
+        for tp, span in spans.items():
+            parked = sum(1 for aside in asides if aside.topic == tp.topic and aside.part == tp.partition)
+            metrics.ADMITTED.labels(door=tp.topic).inc(len(span.records) - parked)
+        for aside in asides:
+            metrics.PARKED.labels(reason=aside.reason).inc()
+        return False
+
+    def _append(self, admitted: list[producer.Record]) -> None:
+        if not admitted:
+            return
+        sent = asyncio.run_coroutine_threadsafe(self._out.append(admitted, timeout=10.0), self._loop)
+        try:
+            sent.result(15.0)
+        except TimeoutError as error:
+            sent.cancel()
+            raise errors.Away("Kafka did not acknowledge in time") from error
+
+    def _commit(self, claim: lanes.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
+        assert self.connection is not None
+        moves = {(tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp)) for tp in claim.held}
+        with self.connection.transaction():
+            positions.move(self.connection, self.reader, moves)
+            if asides:
+                fold.park(self.connection, asides)
+
+
+def judge(
+    record: Any,
+    door: str,
+    homes: int,
+    ahead: timedelta,
+    admitted: list[producer.Record],
+    asides: list[records.Aside],
+) -> None:
+    """One record of a door: onto the log with where it came from, or aside with the reason."""
+    appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    outcome = admission.admit(record.value or b"", at=appended, door=door, homes=homes, ahead=ahead)
+    if isinstance(outcome, admission.Admitted):
+        admitted.append(fact_record(outcome, record.partition, record.offset))
+    else:
+        asides.append(rejected(outcome, record.topic, record.partition, record.offset))
+
+
+def fact_record(outcome: admission.Admitted, part: int | None = None, offset: int | None = None) -> producer.Record:
+    """An admitted event as a record of the log: keyed by its subject, in its home, with where it came from."""
+    headers = [("door", outcome.door.encode())]
+    if part is not None and offset is not None:
+        headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]
+    if outcome.traceparent is not None:
+        headers.append(("traceparent", outcome.traceparent.encode()))
+    return producer.Record(topics.FACTS, outcome.home, outcome.subject.encode(), outcome.value, headers)
+
+
+def rejected(outcome: admission.Rejected, topic: str, part: int, offset: int) -> records.Aside:
+    """A rejected event as it is parked."""
+    return records.Aside(
+        outcome.reason, outcome.detail, topic, part, offset, outcome.raw,
+        outcome.type, outcome.source, outcome.id, outcome.time, topic,
+    )  # fmt: skip

@@ -1,0 +1,304 @@
+"""Lanes: a thread, a connection, and the partitions it owns; what every reader has in common.
+
+Promises: a lane works only on partitions that it has claimed in PostgreSQL, and reads on where its claim says. A
+claim is checked against Kafka (`streams.log`). *Doubt* ends the process before anything is committed, with its
+reason as the last line (exit 3). A server that is *away* is waited for, with backoff; then the lane claims anew, and
+is fenced if another worker took its partitions meanwhile.
+Limits: one transaction at a time in a lane; partition p belongs to lane p mod the number of lanes.
+Called by: `streams.app`, which makes the lanes; `streams.batches`, which asks them what to fetch.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import structlog
+from faust.types import TP
+
+from projections import database, positions, records
+from schemas import errors, metrics
+from streams import batches, log, process
+
+HEARTBEAT = 2.0  # seconds between proofs of life of an idle lane
+TICK = 0.1  # seconds between looks for nudges and due rows
+PATIENCE = (0.1, 5.0)  # backoff while a server is away: first and longest, in seconds
+
+
+@dataclasses.dataclass(slots=True)
+class Claim:
+    """Partitions that this lane owns: their epochs, and how far it has come in each."""
+
+    number: int
+    held: dict[TP, positions.Held]
+    next: dict[TP, int]
+
+
+class Lane(abc.ABC):
+    """The skeleton of a reader's lane; a reader says what a batch does (`work`) and what it does without one."""
+
+    reader: str
+    path: str
+
+    def __init__(self, name: str, owner: str, dsn: str, inspector: log.Inspector, wake: Callable[[], None]) -> None:
+        self.name = name
+        self.owner = owner
+        self.dsn = dsn
+        self.inspector = inspector
+        self._wake = wake
+        self._log = structlog.get_logger().bind(lane=name)
+        self._changed = threading.Condition()
+        self._wanted: frozenset[TP] = frozenset()
+        self._wanted_number = 0
+        self._claimed_number = 0
+        self._claims = 0
+        self._claim: Claim | None = None
+        self._lost: Claim | None = None
+        self._batch: batches.Batch | None = None
+        self._busy = False
+        self._stopping = False
+        self._working = threading.Lock()
+        self._waits = 0
+        self._beat = 0.0
+        self._read_at = 0.0
+        self.connection: psycopg.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # What the event loop calls.
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float = 8.0) -> None:
+        """Finish the transaction under way, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    @abc.abstractmethod
+    def owns(self, tp: TP) -> bool:
+        """Whether a partition is this lane's business, if this worker has it."""
+
+    def assign(self, tps: frozenset[TP]) -> None:
+        """These partitions are ours by the group's word; what was gathered or offered before is dropped."""
+        with self._changed:
+            self._wanted = tps
+            self._wanted_number += 1
+            self._claim = self._lost = None
+            self._batch = None
+            self._busy = False
+            self._changed.notify_all()
+
+    def release(self, patience: float = 4.0) -> None:
+        """The group takes the partitions away: take nothing more, and wait a while for the transaction under way."""
+        self.assign(frozenset())
+        if self._working.acquire(timeout=patience):
+            self._working.release()
+
+    def reserve(self) -> None:
+        self._busy = True
+
+    def ready(self) -> bool:
+        return not self._busy
+
+    def claimed(self) -> tuple[int, Mapping[TP, int]]:
+        claim = self._claim
+        return (0, {}) if claim is None else (claim.number, claim.next)
+
+    def offer(self, batch: batches.Batch) -> None:
+        """Give the lane a batch; it works on it unless a newer claim stands."""
+        with self._changed:
+            claim = self._claim
+            if claim is None or claim.number != batch.claim:
+                self._busy = False
+                return
+            self._batch = batch
+            self._changed.notify_all()
+
+    # What the thread does.
+
+    @abc.abstractmethod
+    def work(self, claim: Claim, spans: Mapping[TP, Any]) -> bool:
+        """Take in spans (none: look after what waits); answers whether there is more to do at once."""
+
+    @abc.abstractmethod
+    def look(self, claim: Claim) -> bool:
+        """Whether something waits besides records; cheap."""
+
+    def opened(self, connection: psycopg.Connection) -> None:
+        """A new connection: prepare what it needs."""
+
+    def _run(self) -> None:
+        more = False
+        while not self._stopping:
+            try:
+                more = self._step(more)
+                self._waits = 0
+            except errors.Doubt as doubt:
+                process.die(doubt)
+            except errors.Away as away:
+                self._be_patient(away)
+            except psycopg.Error as error:
+                if not database.is_away(error):
+                    process.die(error)
+                self._be_patient(error)
+            except BaseException as error:
+                process.die(error)
+        if self.connection is not None:
+            self.connection.close()
+
+    def _step(self, more: bool) -> bool:
+        with self._changed:
+            number, wanted = self._wanted_number, self._wanted
+        if number != self._claimed_number or (self._claim is None and wanted):
+            self._take_over(number, wanted)
+            return True
+        claim, batch = self._next(0.0 if more else TICK)
+        if claim is None:
+            return False
+        with self._working:
+            return self._turn(claim, batch, more)
+
+    def _turn(self, claim: Claim, batch: batches.Batch | None, more: bool) -> bool:
+        if batch is not None:
+            try:
+                return self.work(claim, self._unseen(claim, batch.spans))
+            finally:
+                self._busy = False
+                self._wake()
+        if more or self.look(claim) or time.monotonic() - self._beat > HEARTBEAT:
+            return self.work(claim, {})
+        return False
+
+    def _next(self, patience: float) -> tuple[Claim | None, batches.Batch | None]:
+        with self._changed:
+            if self._batch is None and not self._stopping and patience:
+                self._changed.wait(patience)
+            batch, self._batch = self._batch, None
+            claim = self._claim
+            if batch is not None and (claim is None or batch.claim != claim.number):
+                self._busy, batch = False, None
+            return claim, batch
+
+    def _unseen(self, claim: Claim, spans: Mapping[TP, Any]) -> Mapping[TP, Any]:
+        """The span guard: every span begins exactly where the lane stands."""
+        for tp, span in spans.items():
+            if span.start != claim.next[tp]:
+                raise positions.Gap(
+                    f"{tp.topic} {tp.partition}: stood at {claim.next[tp]}, the log gave [{span.start}, {span.end}). "
+                    "It was truncated or replaced: run `heed doctor`, or restore the log."
+                )
+        return spans
+
+    def _take_over(self, number: int, wanted: frozenset[TP]) -> None:
+        """Own the wanted partitions, by the group's word or again after a lost connection."""
+        connection = self._connected()
+        lost = self._lost
+        if not wanted:
+            self._claimed_number = number
+            return
+        ends = self.inspector.ends(wanted)
+        if lost is not None:
+            held = positions.reclaim(connection, self.reader, lost.held)
+        else:
+            held = self._claim_waiting(connection, {(tp.topic, tp.partition): 0 for tp in wanted}, ends)
+        metrics.CLAIMS.inc()
+        mine = {TP(topic, part): one for (topic, part), one in held.items()}
+        nexts = self.inspector.check(mine, ends)
+        skipped = {tp: offset for tp, offset in nexts.items() if offset != mine[tp].next_offset}
+        if skipped:
+            self._skip(connection, mine, skipped, ends)
+        with self._changed:
+            if number != self._wanted_number:
+                return
+            self._claims += 1
+            self._claim, self._lost = Claim(self._claims, mine, nexts), None
+            self._claimed_number = number
+            self._busy = False
+        self._log.info("claimed", reader=self.reader, partitions=len(mine), owner=self.owner)
+        self._wake()
+
+    def _claim_waiting(
+        self, connection: psycopg.Connection, firsts: dict[positions.TP, int], ends: Mapping[TP, log.Ends]
+    ) -> dict[positions.TP, positions.Held]:
+        firsts = {name: ends[TP(*name)].first for name in firsts if name[0] not in log.FOR_EVER} | {
+            name: 0 for name in firsts if name[0] in log.FOR_EVER
+        }
+        try:
+            return positions.claim(connection, self.reader, self.owner, firsts)
+        except psycopg.errors.LockNotAvailable:
+            ended = positions.evict(connection, self.reader, list(firsts))
+            self._log.warning("evicted a predecessor that stood still", backends=ended)
+            return positions.claim(connection, self.reader, self.owner, firsts)
+
+    def _skip(
+        self,
+        connection: psycopg.Connection,
+        mine: Mapping[TP, positions.Held],
+        skipped: Mapping[TP, int],
+        ends: Mapping[TP, log.Ends],
+    ) -> None:
+        """Records that expired unread where that may be: say so, and stand behind them."""
+        moves = {}
+        for tp, offset in skipped.items():
+            self._log.warning("records expired unread", topic=tp.topic, part=tp.partition, until=offset)
+            held = mine[tp]
+            moves[(tp.topic, tp.partition)] = positions.Move(held.epoch, held.next_offset, offset, ends[tp].end)
+        with connection.transaction():
+            positions.move(connection, self.reader, moves)
+
+    def _connected(self) -> psycopg.Connection:
+        if self.connection is None or self.connection.closed:
+            self.connection = database.connect(self.dsn, self.path, f"{self.owner} {self.name}")
+            self.opened(self.connection)
+        return self.connection
+
+    def _be_patient(self, error: Exception) -> None:
+        """A server is away: give the claim up, wait, and claim anew."""
+        with self._changed:
+            claim = self._claim or self._lost
+            self._claim, self._lost, self._batch, self._busy = None, claim, None, False
+        if self.connection is not None:
+            self.connection.close()
+        self._wake()
+        if self._waits % 20 == 0:
+            self._log.warning("waiting for a server", error=process.first_line(error))
+        delay = min(PATIENCE[1], PATIENCE[0] * 2**self._waits)
+        self._waits = min(self._waits + 1, 1000)
+        time.sleep(delay * (0.5 + random.random() / 2))  # noqa: S311 - jitter, not a secret
+
+    def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
+        """Records not read yet, and the seconds since the last one that was, while any wait."""
+        claim = self._claim
+        if claim is None:
+            return 0, 0.0
+        behind = sum(max(0, (highwater(tp) or 0) - offset) for tp, offset in claim.next.items())
+        return behind, (time.time() - self._read_at) if behind and self._read_at else 0.0
+
+    def moved(self, claim: Claim, spans: Mapping[TP, Any]) -> None:
+        """A transaction has committed: stand behind these spans."""
+        for tp, span in spans.items():
+            claim.next[tp] = span.end
+            if span.records:
+                self._read_at = max(self._read_at, span.records[-1].timestamp / 1000)
+        self._beat = time.monotonic()
+
+
+def move(claim: Claim, tp: TP, span: Any, highwater: int | None) -> positions.Move:
+    """How far a partition moves by a span of it (None: not at all)."""
+    start = claim.next[tp]
+    end = start if span is None else span.end
+    made = positions.Move(claim.held[tp].epoch, start, end, max(end, highwater or 0))
+    if span is not None and span.records:
+        last = span.records[-1]
+        made.last_record = records.identity(last)
+        made.read_at = datetime.fromtimestamp(last.timestamp / 1000, UTC)
+    return made

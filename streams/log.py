@@ -1,0 +1,147 @@
+"""What lies on the log: ends of partitions, single records; and whether a position still fits what lies there.
+
+Promises: a claim is believed only if the log still reaches from its start to where the reader stands and, where it
+still lies there, the last record read is the same: so a truncated, replaced or recreated topic is noticed instead of
+being skipped in silence.
+Limits: asks Kafka with a consumer of its own, without a group; a call takes up to 10 s.
+Called by: lanes (when they claim), replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import aiokafka
+import aiokafka.errors
+import structlog
+from faust.types import TP
+
+from projections import positions, records
+from schemas import errors, topics
+
+FOR_EVER = frozenset({topics.FACTS})
+MAY_EXPIRE = frozenset({topics.COMMANDS})
+WAIT = 10.0
+
+logger = structlog.get_logger()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ends:
+    """The first offset that lies in a partition, and the offset after the last."""
+
+    first: int
+    end: int
+
+
+class Replaced(errors.Doubt):
+    """The topic is not the one that was read: truncated, recreated or replaced."""
+
+
+class Lost(errors.Doubt):
+    """Records were deleted before they were read."""
+
+
+class Inspector:
+    """Asks Kafka about partitions, from threads, on the event loop given."""
+
+    def __init__(self, bootstrap: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._bootstrap = bootstrap
+        self._loop = loop
+
+    def ends(self, tps: Iterable[TP]) -> dict[TP, Ends]:
+        """Ends of partitions; raises `errors.Away`, or `Replaced` for a topic that is not there."""
+        return self._ask(self._ends(list(tps)))
+
+    def check(self, held: Mapping[TP, positions.Held], ends: Mapping[TP, Ends]) -> dict[TP, int]:
+        """Where to read on in each claimed partition; raises `Replaced` or `Lost`, `errors.Away`."""
+        nexts: dict[TP, int] = {}
+        compare: dict[TP, tuple[int, str]] = {}
+        for tp, position in held.items():
+            end = ends[tp]
+            nexts[tp] = position.next_offset
+            if position.next_offset > end.end:
+                raise Replaced(
+                    f"{tp.topic} {tp.partition} ends at {end.end}, but was read up to {position.next_offset}: "
+                    "Kafka's data was truncated or replaced. Restore it, or start on a new database."
+                )
+            if position.next_offset < end.first:
+                if tp.topic not in MAY_EXPIRE:
+                    raise Lost(
+                        f"{tp.topic} {tp.partition} begins at {end.first}, but was read up to {position.next_offset}: "
+                        f"{end.first - position.next_offset} records are lost. Restore the topic from a backup."
+                    )
+                nexts[tp] = end.first
+            elif position.last_record:
+                offset = int(position.last_record.split(":", 1)[0])
+                if end.first <= offset < end.end:
+                    compare[tp] = (offset, position.last_record)
+        if compare:
+            self._ask(self._compare(compare))
+        return nexts
+
+    def _ask(self, question: Any) -> Any:
+        future = asyncio.run_coroutine_threadsafe(question, self._loop)
+        try:
+            return future.result(WAIT + 2)
+        except TimeoutError as error:
+            future.cancel()
+            raise errors.Away("Kafka did not answer in time") from error
+        except aiokafka.errors.KafkaError as error:
+            raise errors.Away(f"Kafka cannot be reached ({type(error).__name__})") from error
+
+    async def _ends(self, tps: list[TP]) -> dict[TP, Ends]:
+        async with asyncio.timeout(WAIT), reading(self._bootstrap) as consumer:
+            there = await consumer.topics()
+            for tp in tps:
+                if tp.topic not in there:
+                    raise Replaced(f"the topic {tp.topic} is gone: restore it, or create it with `heed topics create`.")
+            first = await consumer.beginning_offsets(tps)
+            end = await consumer.end_offsets(tps)
+            return {tp: Ends(first[tp], end[tp]) for tp in tps}
+
+    async def _compare(self, wanted: Mapping[TP, tuple[int, str]]) -> None:
+        async with asyncio.timeout(WAIT), reading(self._bootstrap) as consumer:
+            consumer.assign(list(wanted))
+            for tp, (offset, _) in wanted.items():
+                consumer.seek(tp, offset)
+            left = dict(wanted)
+            while left:
+                found = await consumer.getmany(*left, timeout_ms=1000, max_records=len(left) * 10)
+                for tp, some in found.items():
+                    offset, expected = left.pop(TP(tp.topic, tp.partition))
+                    # A compacted topic may have dropped the record itself; then there is nothing to compare.
+                    if some[0].offset == offset and records.identity(some[0]) != expected:
+                        raise Replaced(
+                            f"{tp.topic} {tp.partition}: another record stands at {offset} than the one that was read. "
+                            "Kafka's data was replaced. Restore it, or start on a new database."
+                        )
+                    consumer.pause(tp)
+
+
+class reading:  # noqa: N801 - used as a function
+    """A consumer without a group, for the time of a `with`."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
+            fetch_max_wait_ms=50,
+        )
+
+    async def __aenter__(self) -> aiokafka.AIOKafkaConsumer:
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self._consumer
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()

@@ -1,0 +1,119 @@
+"""The relay: commands from the outbox onto the topic `commands`.
+
+Promises: in the order of their ids within a home, at least once; it deletes nothing, since the fold deletes an outbox
+row when it reads the command back. What was published but is still there after a minute is published again, so a
+topic that lost it heals. Idempotent, not transactional: control records would leave gaps.
+Limits: homes that this worker's lanes own; a thread and a connection of its own.
+Called by: `streams.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psycopg
+import structlog
+
+from projections import database
+from schemas import errors, metrics
+from streams import process, producer
+
+MOST: Final = 500
+LOOK: Final = 1.0
+AGAIN: Final = 60.0
+
+NEXT: Final = """
+select o.id, o.home, o.topic, o.key, o.body from outbox o
+join unnest(%(homes)s::smallint[], %(after)s::bigint[]) as u(home, after) on o.home = u.home and o.id > u.after
+order by o.home, o.id limit %(most)s
+"""
+BACKLOG: Final = "select count(*) from outbox where home = any(%s::smallint[])"
+
+
+class Relay:
+    """Publishes the outbox of the homes that `homes` names at each look."""
+
+    def __init__(
+        self,
+        owner: str,
+        dsn: str,
+        out: producer.LogProducer,
+        loop: asyncio.AbstractEventLoop,
+        homes: Callable[[], list[int]],
+    ) -> None:
+        self._owner, self._dsn = owner, dsn
+        self._out, self._loop, self._homes = out, loop, homes
+        self._after: dict[int, int] = {}
+        self._since = time.monotonic()
+        self._woken = threading.Event()
+        self._stopping = False
+        self._connection: psycopg.Connection | None = None
+        self._log = structlog.get_logger().bind(lane="relay")
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something in the outbox."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._woken.set()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        waits = 0
+        while not self._stopping:
+            try:
+                if not self._publish():
+                    self._woken.wait(LOOK)
+                    self._woken.clear()
+                waits = 0
+            except (errors.Away, psycopg.Error) as error:
+                if isinstance(error, psycopg.Error) and not database.is_away(error):
+                    process.die(error)
+                if waits % 20 == 0:
+                    self._log.warning("waiting for a server", error=process.first_line(error))
+                if self._connection is not None and isinstance(error, psycopg.Error):
+                    self._connection.close()
+                waits += 1
+                time.sleep(min(2.0, 0.1 * 2 ** min(waits, 6)))
+            except BaseException as error:
+                process.die(error)
+
+    def _publish(self) -> bool:
+        homes = self._homes()
+        if time.monotonic() - self._since > AGAIN:
+            self._after, self._since = {}, time.monotonic()
+        self._after = {home: self._after.get(home, 0) for home in homes}
+        connection = self._connected()
+        backlog = connection.execute(BACKLOG, (homes,)).fetchone()
+        metrics.OUTBOX_BACKLOG.set(backlog[0] if backlog else 0)
+        if not homes or not backlog or not backlog[0]:
+            return False
+        named = {"homes": homes, "after": [self._after[home] for home in homes], "most": MOST}
+        rows = connection.execute(NEXT, named).fetchall()
+        if not rows:
+            return False
+        records = [producer.Record(topic, home, key.encode(), bytes(body)) for _, home, topic, key, body in rows]
+        sent = asyncio.run_coroutine_threadsafe(self._out.append(records, timeout=10.0), self._loop)
+        try:
+            sent.result(15.0)
+        except TimeoutError as error:
+            sent.cancel()
+            raise errors.Away("Kafka did not acknowledge in time") from error
+        for id_, home, *_ in rows:
+            if home in self._after:
+                self._after[home] = max(id_, self._after[home])
+        return len(rows) == MOST
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = database.connect(self._dsn, database.OPS_PATH, f"{self._owner} relay")
+        return self._connection

@@ -1,0 +1,89 @@
+"""A process of Heed: how it logs, and how it ends.
+
+Promises: one JSON object a line on stderr, never an address, a name or a payload; the last line says why the process
+ended. What libraries say over and over (a broker that is away) is let through once in ten seconds.
+Limits: exit codes are those of names.md: 0 done, 2 usage, 3 stopped on doubt, 69 a server cannot be reached.
+Called by: every entry point, and by lanes when they stop on doubt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+import prometheus_client
+import structlog
+
+from projections import positions
+from schemas import errors, metrics
+
+QUIET_SECONDS = 10.0
+
+
+def set_up_logs(level: str, **bound: str) -> None:
+    """JSON lines on stderr for our own log and the libraries'."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(**bound)
+    root = logging.getLogger()
+    root.handlers = [_Handler()]
+    root.setLevel(logging.WARNING)
+
+
+class _Handler(logging.Handler):
+    """Libraries' records as ours, each message once in ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        key = (record.name, str(record.msg))
+        now = time.monotonic()
+        if now - self._said.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
+            return
+        self._said[key] = now
+        if len(self._said) > 1000:
+            self._said.clear()
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, message=record.getMessage()[:300]
+        )
+
+
+def serve_metrics(port: int | None) -> None:
+    """Serve /metrics on loopback, if a port is given."""
+    if port is not None:
+        prometheus_client.start_http_server(port, addr="127.0.0.1")
+
+
+def die(error: BaseException) -> NoReturn:
+    """End this process at once, without committing anything; the last line says why."""
+    if isinstance(error, positions.Fenced):
+        metrics.FENCED.inc()
+    code = error.exit_code if isinstance(error, errors.HeedError) else errors.Doubt.exit_code
+    if not isinstance(error, errors.HeedError):
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        where = [f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+        structlog.get_logger().error("unexpected error", where=where)
+    structlog.get_logger().error("stopped", why=f"{type(error).__name__}: {first_line(error)}", exit=code)
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:400] if lines else ""

@@ -1,0 +1,135 @@
+"""Records onto Kafka, all acknowledged or an error.
+
+Promises: idempotent, acks from all replicas; when `append` returns, every record stands on its topic. When it
+raises, some may stand there: whoever appends again makes duplicates, which the fold drops. After a failure the
+producer is made anew, so a broken sequence cannot outlive it.
+Limits: one event loop; a call takes as long as `timeout` at most.
+Called by: intake, the relay, the API, `heed parked redrive`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import aiokafka
+import aiokafka.errors
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from schemas import errors, topics
+
+TOGETHER = 20  # from here on records of one partition go as batches, at a tenth of the price
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """What is appended; without a partition, Kafka's partitioner chooses."""
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class LogProducer:
+    """An idempotent producer that is made anew after every failure."""
+
+    def __init__(self, bootstrap: str, client_id: str, *, linger_ms: int = 0) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._linger_ms = linger_ms
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+        self._making = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect; raises `errors.Away`."""
+        await self._connected()
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def append(self, records: Sequence[Record], timeout: float = 4.5) -> None:
+        """Append and wait for every acknowledgement; raises `errors.Away` after `timeout` seconds."""
+        producer = None
+        try:
+            async with asyncio.timeout(timeout):
+                producer = await self._connected()
+                await self._send(producer, records)
+        except (TimeoutError, aiokafka.errors.KafkaError) as error:
+            await self._discard(producer)
+            raise errors.Away(f"Kafka did not acknowledge in time ({type(error).__name__})") from error
+
+    async def _connected(self) -> aiokafka.AIOKafkaProducer:
+        async with self._making:
+            if self._producer is None:
+                made = aiokafka.AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    client_id=self._client_id,
+                    enable_idempotence=True,
+                    acks="all",
+                    linger_ms=self._linger_ms,
+                    max_batch_size=512 * 1024,
+                    max_request_size=topics.MAX_MESSAGE_BYTES,
+                    request_timeout_ms=10_000,
+                )
+                try:
+                    await made.start()
+                except BaseException as error:
+                    await made.stop()
+                    if isinstance(error, aiokafka.errors.KafkaError):
+                        raise errors.Away("Kafka cannot be reached") from error
+                    raise
+                self._producer = made
+            return self._producer
+
+    async def _discard(self, producer: aiokafka.AIOKafkaProducer | None) -> None:
+        if producer is not None and self._producer is producer:
+            self._producer = None
+            asyncio.get_running_loop().create_task(_close(producer))
+
+    async def _send(self, producer: aiokafka.AIOKafkaProducer, records: Sequence[Record]) -> None:
+        placed: dict[tuple[str, int], list[Record]] = {}
+        single: list[Record] = []
+        for record in records:
+            if record.partition is None or len(records) < TOGETHER:
+                single.append(record)
+            else:
+                placed.setdefault((record.topic, record.partition), []).append(record)
+        waiting = [
+            await producer.send(r.topic, r.value, key=r.key, partition=r.partition, headers=list(r.headers))
+            for r in single
+        ]
+        waiting += await asyncio.gather(*(_batches(producer, *name, some) for name, some in placed.items()))
+        for sent in waiting:
+            await sent
+
+
+async def _batches(
+    producer: aiokafka.AIOKafkaProducer, topic: str, partition: int, records: list[Record]
+) -> asyncio.Future[object]:
+    """Records of one partition as few batches as fit; answers the last one's acknowledgement."""
+    batch: BatchBuilder = producer.create_batch()
+    for record in records:
+        if _add(batch, record) is None:
+            await (await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            _add(batch, record)
+    sent: asyncio.Future[object] = await producer.send_batch(batch, topic, partition=partition)
+    return sent
+
+
+def _add(batch: BatchBuilder, record: Record) -> object:
+    return batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+
+
+async def _close(producer: aiokafka.AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(15):
+            await producer.stop()
+    except (TimeoutError, aiokafka.errors.KafkaError):
+        return
