@@ -20,13 +20,9 @@ from schemas.errors import Reason
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
-_RFC3339: Final = re.compile(
-    r"(\d{4})-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
-).fullmatch
-_FAR: Final = re.compile(
-    r"[+-]?\d{5,}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d.*|-?0000-.*", re.ASCII | re.DOTALL
-).fullmatch
-
+_CLOCK: Final = r"-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)"
+_is_rfc3339: Final = re.compile(r"\d{4}" + _CLOCK, re.ASCII).fullmatch
+_is_far: Final = re.compile(r"(?:[+-]\d{4,}|\d{5,}|0000)" + _CLOCK, re.ASCII).fullmatch
 
 _NO_TIME: Final = (
     "time must be RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z, and exist; seconds are 00 to 59."
@@ -76,7 +72,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     accepted: Moment
     specversion: str = "1.0"
     actor: str | None = None
-    sealed: msgspec.Raw | None = None
+    sealed: msgspec.Raw = msgspec.Raw()
     kid: str | None = None
 
     @property
@@ -131,10 +127,10 @@ def parse_time(text: str) -> datetime:
             return datetime.fromisoformat(text)
         except ValueError:
             pass
-    if _RFC3339(text) is None:
-        if _FAR(text) is None:
-            raise codec.Unreadable(Reason.INVALID, _NO_TIME)
+    if _is_far(text) is not None:
         raise codec.Unreadable(Reason.UNSTORABLE, _FAR_TIME)
+    if _is_rfc3339(text) is None:
+        raise codec.Unreadable(Reason.INVALID, _NO_TIME)
     try:
         moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError:

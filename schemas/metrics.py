@@ -1,8 +1,8 @@
 """Every metric, declared once: name, what it says, its labels and the closed list of their values.
 
-Base units, no ids and no partitions as labels. Where a label's values are a closed list, its series stand at
-zero from the start, so that a rate or an alert never waits for a first event. `DECLARED` is what the documents
-and the tests read.
+Base units, no ids and no partitions as labels. Where a label has a closed list of values, its series stand at
+zero from the start, so that a rate or an alert never waits for a first event. `DECLARED` is what docs and
+tests read.
 Limits: one registry a process, prometheus_client's own; `labels` with a value that is not on the list is a
 mistake that `check` finds, not one that is refused at run time.
 Called by streams and api (count) and by whoever serves /metrics.
@@ -38,7 +38,7 @@ class Metric:
 DECLARED: Final[dict[str, Metric]] = {}
 
 # Without this every counter has a twin that tells when it was made.
-prometheus.disable_created_metrics()
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _RECORDS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 8000)

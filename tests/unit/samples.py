@@ -1,0 +1,96 @@
+"""Events to try admission with: valid ones of every built type, and what can go wrong with them.
+
+Called by the tests of schemas; pure, and apart from the demo's generator.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from schemas import admission
+
+AT = datetime(2026, 11, 22, 14, 39, 47, 123_000, tzinfo=UTC)
+AHEAD = timedelta(seconds=300)
+HOMES = 8
+
+DATA: dict[str, dict[str, Any]] = {
+    "mail.sent": {"mailing_id": "m1", "message_id": "m1/ada", "test": True},
+    "mail.delivered": {"mailing_id": "m1", "message_id": "m1/ada"},
+    "mail.bounced": {"email": "ada@example.org", "kind": "hard", "mailing_id": "m1"},
+    "mail.opened": {"mailing_id": "m1", "message_id": "m1/ada"},
+    "mail.clicked": {"mailing_id": "m1", "url": "https://example.org/a?b=c&d=é"},
+    "mail.unsubscribed": {"mailing_id": "m1"},
+    "mail.complained": {"mailing_id": "m1", "test": False},
+    "contact.deleted": {},
+    "contact.restored": {},
+}
+
+
+def door(name: str) -> str:
+    """The door of a built type, as names.md has it."""
+    return "email-activity" if name.startswith("mail.") else "contact-identity"
+
+
+def event(type: str = "mail.clicked", **changes: Any) -> dict[str, Any]:
+    """A valid event of a type, with members changed; a member changed to `...` is left out."""
+    whole = {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "urn:test",
+        "type": type,
+        "subject": "contact:ada",
+        "time": "2026-11-22T14:39:46.999Z",
+        "data": DATA.get(type, {}),
+        **changes,
+    }
+    return {name: member for name, member in whole.items() if member is not ...}
+
+
+def encode(value: object) -> bytes:
+    """JSON as a plain producer writes it: escapes for all that is not ASCII."""
+    return json.dumps(value).encode()
+
+
+def admit(
+    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+) -> admission.Outcome:
+    """The outcome of an event, given as bytes or as a value."""
+    whole = raw if isinstance(raw, bytes) else encode(raw)
+    return admission.admit(whole, at=AT, door=door, homes=HOMES, ahead=AHEAD, fill=fill)
+
+
+def admitted(
+    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+) -> admission.Admitted:
+    """The outcome of an event that must be admitted."""
+    outcome = admit(raw, door, fill)
+    assert isinstance(outcome, admission.Admitted), outcome
+    return outcome
+
+
+def rejected(
+    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+) -> admission.Rejected:
+    """The outcome of an event that must not be admitted."""
+    outcome = admit(raw, door, fill)
+    assert isinstance(outcome, admission.Rejected), outcome
+    return outcome
+
+
+# Strings as hostile as JSON can carry them and the log can keep them: no NUL, no half of a surrogate pair.
+storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)
+
+# Any JSON value, halves of surrogate pairs and numbers without limits included.
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=[]), max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)

@@ -1,0 +1,93 @@
+"""Settings say what they take; what is not set has its documented default."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from schemas import errors, settings
+
+
+def test_defaults() -> None:
+    chosen = settings.Settings.load({})
+    assert (chosen.homes, chosen.zone, chosen.engagement_period_months) == (8, "UTC", 12)
+    assert (chosen.timers, chosen.keep_row_without_clicks, chosen.recalculate) == (True, False, "auto")
+    assert (chosen.ahead_seconds, chosen.parked_days, chosen.group) == (300, 30, "heed")
+    assert (chosen.home, chosen.api_host, chosen.metrics_port) == (Path(".heed"), "127.0.0.1", None)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    empty = {settings.variable(field.name): "  " for field in fields(settings.Settings)}
+    assert settings.Settings.load(empty) == settings.Settings.load({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("HEED_KAFKA", "127.0.0.1:9092,[::1]:9093", "127.0.0.1:9092,[::1]:9093"),
+        ("HEED_POSTGRES", "host=/run/pg dbname=heed", "host=/run/pg dbname=heed"),
+        ("HEED_HOME", "/var/lib/heed", Path("/var/lib/heed")),
+        ("HEED_ZONE", "Europe/Amsterdam", "Europe/Amsterdam"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "1200", 1200),
+        ("HEED_KEEP_ROW_WITHOUT_CLICKS", "true", True),
+        ("HEED_TIMERS", "off", False),
+        ("HEED_RECALCULATE", "manual", "manual"),
+        ("HEED_AHEAD_SECONDS", "0", 0),
+        ("HEED_METRICS_PORT", "0", 0),
+    ],
+)
+def test_values_that_are_taken(variable: str, text: str, value: object) -> None:
+    chosen = settings.Settings.load({variable: text})
+    assert getattr(chosen, variable.removeprefix("HEED_").lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("HEED_KAFKA", "localhost"),
+        ("HEED_KAFKA", ":9092"),
+        ("HEED_POSTGRES", "localhost"),
+        ("HEED_HOMES", "0"),
+        ("HEED_HOMES", "٣"),
+        ("HEED_ZONE", "Mars/Olympus"),
+        ("HEED_ZONE", "../../etc/passwd"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "0"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "-1"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "1.5"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "1Y"),
+        ("HEED_ENGAGEMENT_PERIOD_MONTHS", "1201"),
+        ("HEED_TIMERS", "maybe"),
+        ("HEED_RECALCULATE", "never"),
+        ("HEED_API_PORT", "65536"),
+        ("HEED_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_taken(variable: str, text: str) -> None:
+    with pytest.raises(errors.Usage, match=rf"^{variable} takes .+\.$"):
+        settings.Settings.load({variable: text})
+
+
+def test_a_wrong_value_is_not_repeated() -> None:
+    with pytest.raises(errors.Usage) as refused:
+        settings.Settings.load({"HEED_POSTGRES": "postgres//heed:hunter2@db"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_what_is_needed_is_named() -> None:
+    with pytest.raises(errors.Usage, match="Set HEED_KAFKA"):
+        settings.Settings.load({}).need("kafka")
+    chosen = settings.Settings.load({"HEED_KAFKA": "127.0.0.1:9092"})
+    assert chosen.need("kafka") is chosen
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        settings.Settings.load({}).homes = 3  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for field in fields(settings.Settings):
+        assert field.metadata["about"], field.name
+        assert field.metadata["takes"], field.name
