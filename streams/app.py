@@ -196,6 +196,7 @@ class Worker:
 
 def run(chosen: settings.Settings) -> None:
     """A worker process, to its end."""
+    (chosen.home / "faust" / chosen.worker_name).mkdir(parents=True, exist_ok=True)
     process.set_up_logs(chosen.log_level, worker=chosen.worker_name)
     process.serve_metrics(chosen.metrics_port)
     try:

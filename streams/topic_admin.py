@@ -2,7 +2,7 @@
 
 Promises: creating is idempotent; a topic that exists with another partition count or other settings is never touched,
 it is an error that says how to mend it.
-Limits: replication is the broker's default.
+Limits: three copies of each partition, or as many as there are brokers.
 Called by: `heed topics`, every worker and the API at their start, tests.
 """
 
@@ -16,6 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas import errors, topics
 
+COPIES = 3
 TRIES = 30
 
 
@@ -26,11 +27,12 @@ async def create(bootstrap: str, homes: int) -> list[str]:
     try:
         missing = sorted(set(wanted) - set(await admin.list_topics()))
         if missing:
+            copies = min(COPIES, len((await admin.describe_cluster())["brokers"]))
             made = [
-                NewTopic(name, wanted[name].partitions, -1, topic_configs=wanted[name].config) for name in missing
+                NewTopic(name, wanted[name].partitions, copies, topic_configs=wanted[name].config)
+                for name in missing
             ]
-            answer = await admin.create_topics(made)
-            _raise_refused(answer)
+            _raise_refused(await admin.create_topics(made))
     finally:
         await admin.close()
     await check(bootstrap, homes)
