@@ -13,12 +13,15 @@ import functools
 import hashlib
 import json
 import re
-from typing import Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 
 from schemas import events, upcasters
 from schemas.errors import Reason
+
+# A whole number that PostgreSQL's bigint can keep; beyond it an event is unstorable.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
