@@ -62,6 +62,7 @@ class Kafka:
         heap_mb: int = 512,
         settings: Mapping[str, str] | None = None,
         say: jars.Say = print,
+        pause: processes.Pause = time.sleep,
     ) -> None:
         self.home = home.resolve()
         self.port = port
@@ -72,6 +73,7 @@ class Kafka:
         self._heap_mb = heap_mb
         self._settings = dict(settings or {})
         self._say = say
+        self._pause = pause
 
     @property
     def bootstrap(self) -> str:
@@ -102,7 +104,7 @@ class Kafka:
                 raise errors.Away(f"Kafka stopped while starting: {self.last_line()} (see {self.log})")
             if time.monotonic() > until:
                 raise errors.Away(f"Kafka did not answer within {timeout:.0f} s (see {self.log})")
-            time.sleep(0.05)
+            self._pause(0.05)
 
     def answers(self) -> bool:
         """Whether the broker answers on its port; blocks for at most a second."""
@@ -139,9 +141,9 @@ class Kafka:
         properties = self._write_properties(self.home / "format.properties", fresh)
         command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format"]
         command += ["-t", _cluster_id(), "-c", str(properties)]
-        done = subprocess.run(command, cwd=self.home, capture_output=True, check=False)
-        if done.returncode != 0:
-            told = _last(done.stderr + done.stdout)
+        code, output = processes.run(command, cwd=self.home, env=os.environ, pause=self._pause)
+        if code != 0:
+            told = processes.telling_line(output)
             raise errors.Away(f"Kafka's folder {data} could not be formatted: {told}")
         properties.unlink()
         fresh.rename(data)
@@ -224,8 +226,3 @@ def _cluster_id() -> str:
     while (spelled := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return spelled
-
-
-def _last(output: bytes) -> str:
-    lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"

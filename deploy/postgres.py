@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from deploy import jars, kafka, processes
+from deploy import kafka, processes
 from schemas import errors
 
 ROLE = "heed"
@@ -56,7 +56,7 @@ class Postgres:
         port: int,
         *,
         settings: Mapping[str, str] | None = None,
-        say: jars.Say = print,
+        pause: processes.Pause = time.sleep,
     ) -> None:
         self.home = home.resolve()
         self.port = port
@@ -64,7 +64,7 @@ class Postgres:
         self.log = self.home / "postgres.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._settings = dict(settings or {})
-        self._say = say
+        self._pause = pause
         self._owner: processes.Owner | None = None
 
     def dsn(self, role: str = ROLE, database: str = DATABASE) -> str:
@@ -108,7 +108,7 @@ class Postgres:
                 told = f"{trouble} (see {self.log})"
                 raise errors.Away(f"PostgreSQL did not answer within {timeout:.0f} s: {told}")
             self._check_alive()
-            time.sleep(0.05)
+            self._pause(0.05)
 
     def stop(self, timeout: float = 30) -> None:
         """A fast shutdown: open transactions are rolled back; kills the server after `timeout`."""
@@ -128,7 +128,7 @@ class Postgres:
         if self.process is not None and self.process.poll() is None:
             return
         if "shared memory block" in self.last_line():  # backends of a killed server are still going
-            time.sleep(0.2)
+            self._pause(0.2)
             self.start()
             return
         raise errors.Away(f"PostgreSQL stopped while starting: {self.last_line()} (see {self.log})")
@@ -143,20 +143,16 @@ class Postgres:
         if self._owner:
             os.chown(fresh, self._owner.uid, self._owner.gid)
         command = [str(programs / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
-        done = subprocess.run(
+        code, output = processes.run(
             [*command, "--no-instructions", *INITDB],
             cwd=fresh,
             env={**os.environ, "LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            check=False,
-            user=self._owner.uid if self._owner else None,
-            group=self._owner.gid if self._owner else None,
-            extra_groups=[] if self._owner else None,
+            pause=self._pause,
+            owner=self._owner,
         )
-        if done.returncode != 0:
-            trouble = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise errors.Away(f"PostgreSQL's folder {self.data} could not be made: {trouble}")
+        if code != 0:
+            told = processes.telling_line(output)
+            raise errors.Away(f"PostgreSQL's folder {self.data} could not be made: {told}")
         fresh.rename(self.data)
 
     def _options(self) -> list[str]:

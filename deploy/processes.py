@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,9 @@ from typing import IO, Any
 import psutil
 
 from schemas import errors
+
+Pause = Callable[[float], None]
+NoSuchProcess = psutil.NoSuchProcess
 
 LOOPBACK = "127.0.0.1"
 _RANGE = (18_000, 31_999)
@@ -80,8 +84,8 @@ def spawn(
     *,
     env: Mapping[str, str],
     cwd: Path,
-    stdout: int | IO[bytes],
-    stderr: int | IO[bytes],
+    stdout: int | IO[bytes] | None,
+    stderr: int | IO[bytes] | None,
     death_signal: signal.Signals = signal.SIGTERM,
     owner: Owner | None = None,
 ) -> subprocess.Popen[bytes]:
@@ -102,6 +106,34 @@ def spawn(
     )
 
 
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    pause: Pause = time.sleep,
+    owner: Owner | None = None,
+) -> tuple[int, str]:
+    """Runs a child to its end; gives its exit code and what it said. Kills it when `pause` raises."""
+    with tempfile.TemporaryFile() as output:
+        child = spawn(
+            command,
+            env=env,
+            cwd=cwd,
+            stdout=output,
+            stderr=output,
+            death_signal=signal.SIGKILL,
+            owner=owner,
+        )
+        try:
+            while child.poll() is None:
+                pause(0.02)
+        finally:
+            stop(child, signal.SIGKILL, 5)
+        output.seek(0)
+        return child.returncode, output.read().decode("utf-8", "replace")
+
+
 def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None] | None:
     libc = _libc
     if libc is None:
@@ -117,11 +149,21 @@ def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None] |
 
 def stop(process: subprocess.Popen[bytes], sig: signal.Signals, timeout: float) -> int:
     """Asks a child to stop and waits; kills it after `timeout` seconds. Returns its exit code."""
+    ask(process, sig)
+    return reap(process, timeout)
+
+
+def ask(process: subprocess.Popen[bytes], sig: signal.Signals) -> None:
+    """Sends the signal; wakes a frozen child, which would never see it."""
     if process.poll() is None:
         process.send_signal(sig)
-        process.send_signal(signal.SIGCONT)  # a frozen child would never see the first signal
+        process.send_signal(signal.SIGCONT)
+
+
+def reap(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Waits for a child's end; kills it after `timeout` seconds. Returns its exit code."""
     try:
-        return process.wait(timeout)
+        return process.wait(max(timeout, 0))
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
@@ -193,16 +235,20 @@ def _hold(port: int) -> socket.socket | None:
 
 
 def last_line(log: Path, besides: Sequence[str] = (), limit: int = 4096) -> str:
-    """The last line of a log that says something (other than a hint), or an empty string."""
+    """The last line of a log that says something, or an empty string; lines with `besides` are left out."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - limit))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            return telling_line(file.read().decode("utf-8", "replace"), besides)
     except OSError:
         return ""
-    telling = (line.strip() for line in reversed(lines) if not any(word in line for word in besides))
-    return next((line for line in telling if line), "")
+
+
+def telling_line(output: str, besides: Sequence[str] = ()) -> str:
+    """The last line of an output that says something, or an empty string."""
+    lines = (line.strip() for line in reversed(output.splitlines()))
+    return next((line for line in lines if line and not any(word in line for word in besides)), "")
 
 
 def open_log(path: Path, keep_bytes: int = 16 << 20) -> IO[bytes]:

@@ -44,7 +44,7 @@ class Servers:
         broker, controller, database = free_ports(3)
         self.home = home
         self.kafka = Kafka(home / "kafka", broker, controller, say=_quiet)
-        self.postgres = Postgres(home / "postgres", database, say=_quiet)
+        self.postgres = Postgres(home / "postgres", database)
         self._template: str | None = None
 
     @property
