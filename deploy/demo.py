@@ -26,7 +26,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from deploy import demo_history, demo_report, demo_send
+from deploy import demo_events, demo_history, demo_report, demo_send
 
 Options = demo_history.Options
 
@@ -42,7 +42,7 @@ class Marks(msgspec.Struct):
     mailings: int
     months: int
     seed: int
-    edition: int = demo_history.EDITION
+    edition: int = demo_events.EDITION
     http_batches: int = 0
     kafka_runs: int = 0
     finished: bool = False

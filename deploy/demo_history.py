@@ -15,24 +15,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-import msgspec
-
-from schemas import envelope, topics
-
-# Part of every id: a history that is made otherwise is another history.
-EDITION: Final = 1
-MAIL: Final = "urn:example.org:mail"
-CRM: Final = "urn:example.org:crm"
-SECOND: Final = 1000
-MINUTE: Final = 60 * SECOND
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
-MONTH: Final = 2_629_800 * SECOND
+from deploy import demo_trouble
+from deploy.demo_events import DAY, HOUR, MINUTE, MONTH, SECOND, Letter, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +29,6 @@ class Options:
     mailings: int = 200
     months: int = 14
     seed: int = 2026
-
-
-class Event(msgspec.Struct, omit_defaults=True):
-    """A CloudEvent as a producer writes it."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    subject: str | None
-    time: str
-    data: dict[str, Any]
-    dataschema: str | None = None
-
-
-class Letter(NamedTuple):
-    """An event on its way: when it is sent (only the order counts), through which door, and its bytes."""
-
-    sent: int
-    by_http: bool
-    door: str
-    key: bytes | None
-    value: bytes
 
 
 @dataclass(slots=True)
@@ -98,7 +63,7 @@ class History:
 
 def tell(options: Options, anchor: datetime) -> History:
     """The whole history up to the anchor instant; takes some seconds for 250,000 events."""
-    letters = _Author(options, anchor).letters()
+    letters = _Author(options, int(anchor.timestamp() * 1000)).letters()
     letters.sort(key=lambda letter: letter.sent)
     history = History()
     for letter in letters:
@@ -110,16 +75,13 @@ def tell(options: Options, anchor: datetime) -> History:
 
 
 class _Author:
-    """Writes the letters, all chance drawn from one seed in one order."""
+    """Knows who there is, what is mailed, and what comes of it."""
 
-    def __init__(self, options: Options, anchor: datetime) -> None:
+    def __init__(self, options: Options, anchor: int) -> None:
         self.options = options
-        self.dice = random.Random(options.seed)
-        self.anchor = int(anchor.timestamp() * 1000)
-        self.start = self.anchor - options.months * MONTH
-        self.count = 0
-        self.written: list[Letter] = []
-        self.encode = msgspec.json.Encoder().encode
+        self.start, self.anchor = anchor - options.months * MONTH, anchor
+        self.writer = Writer(options.seed, self.start, anchor)
+        self.dice = self.writer.dice
 
     def letters(self) -> list[Letter]:
         contacts = self._contacts()
@@ -127,11 +89,9 @@ class _Author:
             self._mailing(mailing, contacts)
             self._test_sends(mailing, contacts)
         self._presence(contacts)
-        self._copies()
-        self._rubbish(contacts)
-        return self.written
-
-    # -- who and what
+        demo_trouble.copies(self.writer)
+        demo_trouble.rubbish(self.writer, [contact.subject for contact in contacts])
+        return self.writer.letters
 
     def _contacts(self) -> list[Contact]:
         """Zipf-like: the few at the head open nearly all and click much, the long tail hardly ever."""
@@ -171,8 +131,6 @@ class _Author:
             day = datetime.fromtimestamp(at / 1000, UTC).date().isoformat()
             mailings.append(Mailing(f"{kind}-{day}-{index + 1:03d}", at, share, index % 2 == 0, pull))
         return mailings
-
-    # -- what happens
 
     def _mailing(self, mailing: Mailing, contacts: list[Contact]) -> None:
         chance = self.dice.random
@@ -217,7 +175,7 @@ class _Author:
     def _click(self, mailing: Mailing, contact: Contact, at: int) -> None:
         url = f"https://example.org/{mailing.id}/{self.dice.choice(('read', 'give', 'join', 'share'))}"
         if self.dice.random() < 0.005:  # a link in a page's footer: no mailing is known
-            self._write("mail.clicked", contact.subject, at, {"url": url}, mailing.by_http)
+            self.writer.write("mail.clicked", contact.subject, at, {"url": url}, mailing.by_http)
         else:
             self._mail("clicked", mailing, contact, at, url=url)
 
@@ -235,80 +193,15 @@ class _Author:
         for contact in dice.sample(contacts, max(1, len(contacts) // 100)):
             at = max(contact.joined, self.start) + int(dice.random() * (self.anchor - contact.joined))
             by_http = dice.random() < 0.5
-            self._write("contact.deleted", contact.subject, at, {}, by_http)
+            self.writer.write("contact.deleted", contact.subject, at, {}, by_http)
             if dice.random() < 0.35:
                 back = at + int(dice.random() * 30 * DAY)
-                self._write("contact.restored", contact.subject, back, {}, by_http)
-
-    # -- what goes wrong
-
-    def _copies(self) -> None:
-        """Some are late; a hundredth comes twice, half of it by the other way; a few copies contradict."""
-        dice = self.dice
-        for index in dice.sample(range(len(self.written)), len(self.written) // 50):
-            letter = self.written[index]
-            self.written[index] = letter._replace(sent=letter.sent + int(dice.random() * 3 * DAY))
-        for letter in dice.sample(self.written, len(self.written) // 100):
-            other = dice.random() < 0.5
-            self.written.append(
-                letter._replace(sent=letter.sent + int(dice.random() * DAY), by_http=letter.by_http ^ other)
-            )
-        for letter in dice.sample(self.written, len(self.written) // 1000):
-            event = msgspec.json.decode(letter.value, type=Event)
-            at = int(datetime.fromisoformat(event.time).timestamp() * 1000) + dice.choice((-1, 1)) * MINUTE
-            event.time = _say(min(at, self.anchor))
-            self.written.append(letter._replace(sent=letter.sent + HOUR, value=self.encode(event)))
-
-    def _rubbish(self, contacts: list[Contact]) -> None:
-        for _ in range(max(1, self.count // 5000)):
-            for event in self._unfit(self.dice.choice(contacts).subject):
-                at, by_http = self._any_time(), self.dice.random() < 0.5
-                self._send(at, by_http, topics.EMAIL_ACTIVITY, None, self.encode(event))
-            for raw in (b"\xff\xfe\x00 not JSON", b'{"specversion":"1.0","id":"cut-off', b"[" * 2000, b""):
-                self._send(self._any_time(), False, topics.EMAIL_ACTIVITY, None, raw)
-            deleted = self._event("contact.deleted", contacts[0].subject, self.start, {})
-            self._send(self._any_time(), False, topics.EMAIL_ACTIVITY, None, self.encode(deleted))
-
-    def _unfit(self, subject: str) -> Iterator[Event]:
-        """Events that no admission may take, one of each kind."""
-        data = {"mailing_id": "news", "url": "https://example.org/"}
-        address = f"email:someone-{self.count}@example.org"
-        at = self._any_time()
-        yield self._event("mail.forwarded", subject, at, data)
-        newer = self._event("mail.clicked", subject, at, data)
-        newer.dataschema = "urn:heed:mail.clicked:9"
-        yield newer
-        yield self._event("mail.delivered", subject, at, {"mailing_id": ""})
-        yield self._event("mail.clicked", subject, at, {**data, "mailing_id": "nul\x00"})
-        yield self._event("mail.opened", "contact:someone@example.org", at, data)
-        yield self._event("mail.opened", address, at, data)
-        yield self._event("segment.entered", subject, at, data)
-        yield self._event("mail.clicked", subject, self.anchor + 30 * DAY, data)
-
-    # -- writing it down
+                self.writer.write("contact.restored", contact.subject, back, {}, by_http)
 
     def _mail(self, what: str, mailing: Mailing, contact: Contact, at: int, **more: Any) -> None:
         number = contact.subject[-5:]
         data = {"mailing_id": mailing.id, "message_id": f"{mailing.id}.{number}", **more}
-        self._write(f"mail.{what}", contact.subject, at, data, mailing.by_http)
-
-    def _write(self, kind: str, subject: str, at: int, data: dict[str, Any], by_http: bool) -> None:
-        if at > self.anchor:
-            return
-        door = topics.EMAIL_ACTIVITY if kind.startswith("mail.") else topics.CONTACT_IDENTITY
-        self._send(at, by_http, door, subject.encode(), self.encode(self._event(kind, subject, at, data)))
-
-    def _event(self, kind: str, subject: str, at: int, data: dict[str, Any]) -> Event:
-        self.count += 1
-        source = MAIL if kind.startswith("mail.") else CRM
-        name = f"{EDITION}-{self.options.seed}-{self.count:07d}"
-        return Event("1.0", name, source, kind, subject, _say(at), data)
-
-    def _send(self, at: int, by_http: bool, door: str, key: bytes | None, value: bytes) -> None:
-        self.written.append(Letter(at, by_http, door, key, value))
-
-    def _any_time(self) -> int:
-        return self.start + int(self.dice.random() * (self.anchor - self.start))
+        self.writer.write(f"mail.{what}", contact.subject, at, data, mailing.by_http)
 
 
 def _at_work(at: int, dice: random.Random) -> int:
@@ -328,7 +221,3 @@ def _awake(at: int, dice: random.Random) -> int:
     if hour < 6 and dice.random() < 0.85:
         return at + (6 - hour) * HOUR + int(dice.random() * 3 * HOUR)
     return at
-
-
-def _say(at: int) -> str:
-    return envelope.format_time(datetime.fromtimestamp(at / 1000, UTC))
