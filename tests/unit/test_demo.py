@@ -18,7 +18,7 @@ from deploy import demo, demo_history, demo_report, demo_send
 from schemas import admission, errors, topics
 
 ANCHOR = datetime(2026, 11, 22, 14, 39, 47, 123000, UTC)
-SMALL = demo.Options(contacts=500, mailings=60, months=14, seed=7)
+SMALL = demo.Options(contacts=1500, mailings=60, months=14, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def told(history: demo_history.History) -> Iterator[dict[str, Any]]:
 def test_equal_options_give_equal_bytes(history: demo_history.History) -> None:
     again = demo_history.tell(SMALL, ANCHOR)
     assert (again.by_http, again.by_kafka) == (history.by_http, history.by_kafka)
-    other = demo_history.tell(demo.Options(500, 60, 14, seed=8), ANCHOR)
+    other = demo_history.tell(demo.Options(1500, 60, 14, seed=8), ANCHOR)
     assert other.by_http != history.by_http
 
 
@@ -147,7 +147,7 @@ def test_records_of_kafka_have_the_subject_as_key_or_none(history: demo_history.
 def test_marks_are_kept_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "demo.json"
     assert demo.read_marks(path) is None
-    marks = demo.Marks(ANCHOR, 500, 60, 14, 7, http_batches=3)
+    marks = demo.Marks(ANCHOR, 1500, 60, 14, 7, http_batches=3)
     demo.save_marks(path, marks)
     assert demo.read_marks(path) == marks
     assert marks.options == SMALL
