@@ -35,7 +35,7 @@ def door(name: str) -> str:
     return "email-activity" if name.startswith("mail.") else "contact-identity"
 
 
-def event(type: str = "mail.clicked", **changes: Any) -> dict[str, Any]:
+def event(type: Any = "mail.clicked", **changes: Any) -> dict[str, Any]:
     """A valid event of a type, with members changed; a member changed to `...` is left out."""
     whole = {
         "specversion": "1.0",
@@ -44,7 +44,7 @@ def event(type: str = "mail.clicked", **changes: Any) -> dict[str, Any]:
         "type": type,
         "subject": "contact:ada",
         "time": "2026-11-22T14:39:46.999Z",
-        "data": DATA.get(type, {}),
+        "data": DATA.get(type, {}) if isinstance(type, str) else {},
         **changes,
     }
     return {name: member for name, member in whole.items() if member is not ...}

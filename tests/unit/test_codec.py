@@ -33,9 +33,8 @@ def values(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         case msgspec.inspect.Metadata():
             return values(kind.type)
         case msgspec.inspect.UnionType():
-            return st.one_of(
-                values(one) for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)
-            )
+            some = [values(one) for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)]
+            return st.one_of(*some)
         case msgspec.inspect.LiteralType():
             return st.sampled_from(kind.values)
         case msgspec.inspect.BoolType():

@@ -1,0 +1,403 @@
+"""Admission: every reason, the order of the checks, HTTP's completions, and bytes that may be anything."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas import admission, envelope, errors, identity, topics
+from schemas.errors import Reason
+from tests.unit import samples
+
+SECRET = "ada.lovelace@example.org"
+FILL = admission.Fill()
+
+
+def test_an_admitted_event_is_a_record_of_the_log() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    found = samples.admitted(samples.event(traceparent=trace))
+    assert (found.id, found.source, found.type, found.subject) == (
+        "e1",
+        "urn:test",
+        "mail.clicked",
+        "contact:ada",
+    )
+    assert found.time == datetime(2026, 11, 22, 14, 39, 46, 999_000, tzinfo=UTC)
+    assert found.home == topics.home("contact:ada", samples.HOMES)
+    assert (found.door, found.traceparent) == ("email-activity", trace)
+    assert envelope.read_fact(found.value).accepted == samples.AT
+
+
+@pytest.mark.parametrize("trace", ["", "x", "00-" + "A" * 32 + "-" + "b" * 16 + "-01", None])
+def test_a_traceparent_that_is_none_is_dropped(trace: str | None) -> None:
+    assert samples.admitted(samples.event(traceparent=trace)).traceparent is None
+
+
+# (what is wrong, reason): each event has this one fault and, in the test of the order, all later ones too.
+FAULTS: list[tuple[str, dict[str, Any], Reason]] = [
+    ("specversion missing", {"specversion": ...}, Reason.INVALID),
+    ("specversion other", {"specversion": "0.3"}, Reason.INVALID),
+    ("specversion a number", {"specversion": 1.0}, Reason.INVALID),
+    ("source missing", {"source": ...}, Reason.INVALID),
+    ("source null", {"source": None}, Reason.INVALID),
+    ("source empty", {"source": ""}, Reason.INVALID),
+    ("source too long", {"source": "s" * 257}, Reason.INVALID),
+    ("source no string", {"source": {"a": 1}}, Reason.INVALID),
+    ("id empty", {"id": ""}, Reason.INVALID),
+    ("id too long", {"id": "i" * 257}, Reason.INVALID),
+    ("id a number", {"id": 7}, Reason.INVALID),
+    ("type missing", {"type": ...}, Reason.INVALID),
+    ("type no string", {"type": ["mail.clicked"]}, Reason.INVALID),
+    ("time no string", {"time": 1_700_000_000}, Reason.INVALID),
+    ("subject no string", {"subject": 5}, Reason.INVALID),
+    ("dataschema no string", {"dataschema": 1}, Reason.INVALID),
+    ("source with NUL", {"source": "a\0"}, Reason.UNSTORABLE),
+    ("source with half a pair", {"source": "a\ud800"}, Reason.UNSTORABLE),
+    ("id with NUL", {"id": "\0"}, Reason.UNSTORABLE),
+    ("id with half a pair", {"id": "\udfff"}, Reason.UNSTORABLE),
+    ("type unknown", {"type": "mail.dreamt"}, Reason.UNKNOWN_TYPE),
+    ("type empty", {"type": ""}, Reason.UNKNOWN_TYPE),
+    ("type with NUL", {"type": "mail.clicked\0"}, Reason.UNKNOWN_TYPE),
+    ("type of another case", {"type": "Mail.Clicked"}, Reason.UNKNOWN_TYPE),
+    ("type not built", {"type": "order.placed"}, Reason.UNKNOWN_TYPE),
+    ("type of Heed", {"type": "contact.erased"}, Reason.WRONG_DOOR),
+    ("type of Heed's timers", {"type": "engagement.expire"}, Reason.WRONG_DOOR),
+    ("type of Heed's campaigns", {"type": "campaign.started"}, Reason.WRONG_DOOR),
+    ("version newer", {"dataschema": "urn:heed:mail.clicked:2"}, Reason.NEWER_VERSION),
+    ("version none", {"dataschema": "urn:heed:mail.clicked:0"}, Reason.INVALID),
+    ("version of another type", {"dataschema": "urn:heed:mail.opened:1"}, Reason.INVALID),
+    ("data missing", {"data": ...}, Reason.INVALID),
+    ("data null", {"data": None}, Reason.INVALID),
+    ("data a list", {"data": []}, Reason.INVALID),
+    ("data a string", {"data": "{}"}, Reason.INVALID),
+    ("a field missing", {"data": {"mailing_id": "m1"}}, Reason.INVALID),
+    ("a field of another type", {"data": {"mailing_id": 2**63, "url": "u"}}, Reason.INVALID),
+    ("a field with NUL", {"data": {"mailing_id": "m\0", "url": "u"}}, Reason.UNSTORABLE),
+    ("a field with half a pair", {"data": {"mailing_id": "\ud800", "url": "u"}}, Reason.UNSTORABLE),
+    ("time empty", {"time": ""}, Reason.INVALID),
+    ("time without a zone", {"time": "2026-11-22T14:39:46"}, Reason.INVALID),
+    ("time that is none", {"time": "yesterday"}, Reason.INVALID),
+    ("year 0", {"time": "0000-01-01T00:00:00Z"}, Reason.UNSTORABLE),
+    ("year 1 in the east", {"time": "0001-01-01T00:00:00+14:00"}, Reason.UNSTORABLE),
+    ("year 9999 in the west", {"time": "9999-12-31T23:59:59-14:00"}, Reason.UNSTORABLE),
+    ("year 10000", {"time": "10000-01-01T00:00:00Z"}, Reason.UNSTORABLE),
+    ("contact empty", {"subject": "contact:"}, Reason.INVALID),
+    ("contact an address", {"subject": f"contact:{SECRET}"}, Reason.INVALID),
+    ("contact with NUL", {"subject": "contact:a\0"}, Reason.INVALID),
+    ("contact with a line break", {"subject": "contact:a\n"}, Reason.INVALID),
+    ("contact too long", {"subject": "contact:" + "a" * 65}, Reason.INVALID),
+    ("subject missing", {"subject": ...}, Reason.NO_SUBJECT),
+    ("subject null", {"subject": None}, Reason.NO_SUBJECT),
+    ("subject empty", {"subject": ""}, Reason.NO_SUBJECT),
+    ("subject an address", {"subject": f"email:{SECRET}"}, Reason.NO_SUBJECT),
+    ("subject a session", {"subject": "session:s1"}, Reason.NO_SUBJECT),
+    ("subject of another case", {"subject": "Contact:ada"}, Reason.NO_SUBJECT),
+    ("subject half a pair", {"subject": "\ud800"}, Reason.NO_SUBJECT),
+    ("year 9999", {"time": "9999-12-31T23:59:59.999Z"}, Reason.FUTURE),
+    ("a millisecond too far ahead", {"time": "2026-11-22T14:44:47.124Z"}, Reason.FUTURE),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), [fault[1:] for fault in FAULTS], ids=[f[0] for f in FAULTS])
+def test_every_fault_has_its_reason(change: dict[str, Any], reason: Reason) -> None:
+    for door, fill in (("email-activity", None), (None, FILL)):
+        found = samples.rejected(samples.event(**change), door, fill)
+        assert found.reason == reason
+        assert found.detail.endswith(".")
+        assert SECRET not in found.detail
+        assert found.id in ("e1", None)
+        assert found.source in ("urn:test", None)
+        if reason not in admission.PARKED_BY_HTTP or door:
+            assert found.raw == samples.encode(samples.event(**change))
+
+
+# The order of the checks: one fault of each step, and the reason that it gives.
+STEPS: list[tuple[dict[str, Any], Reason]] = [
+    ({"specversion": "2.0"}, Reason.INVALID),
+    ({"source": "a\0"}, Reason.UNSTORABLE),
+    ({"type": "mail.dreamt"}, Reason.UNKNOWN_TYPE),
+    ({"dataschema": "urn:heed:mail.clicked:7"}, Reason.NEWER_VERSION),
+    ({"data": {"mailing_id": "m1"}}, Reason.INVALID),
+    ({"time": "10000-01-01T00:00:00Z"}, Reason.UNSTORABLE),
+    ({"subject": "contact:" + SECRET}, Reason.INVALID),
+]
+LAST: list[tuple[dict[str, Any], Reason]] = [
+    ({"subject": f"email:{SECRET}"}, Reason.NO_SUBJECT),
+    ({"time": "2027-01-01T00:00:00Z"}, Reason.FUTURE),
+]
+
+
+def test_the_first_fault_decides() -> None:
+    for steps in (STEPS, LAST):
+        for first in range(len(steps)):
+            changes: dict[str, Any] = {}
+            for change, _ in reversed(steps[first:]):
+                changes.update(change)
+            assert samples.rejected(samples.event(**changes)).reason == steps[first][1]
+
+
+@pytest.mark.parametrize("reason", set(Reason) - {Reason.UNDEFINED_EVENT, Reason.ERASED})
+def test_every_reason_that_is_built_is_given(reason: Reason) -> None:
+    assert reason in {fault[2] for fault in FAULTS} | {Reason.UNDECODABLE}
+
+
+UNDECODABLE = [
+    b"",
+    b" ",
+    b"{",
+    b"nul",
+    b"mail.clicked",
+    b"\xef\xbb\xbf{}",
+    b"{'specversion': '1.0'}",
+    samples.encode(samples.event()) + b"x",
+    samples.encode(samples.event())[:-1],
+    samples.encode(samples.event(extra=float("nan"))),
+    samples.encode(samples.event(data={"x": float("-inf")})),
+    samples.encode(samples.event(extra="")).replace(b'""', b'"\xff"'),
+    samples.encode(samples.event(extra="")).replace(b'""', b'"\xed\xa0\x80"'),
+    samples.encode(samples.event(extra="")).replace(b'""', b'"\x00"'),
+    samples.encode(samples.event(extra="")).replace(b'""', rb'"\x"'),
+    samples.encode(samples.event(id=5)) + b"}",
+    samples.encode(samples.event()).decode().encode("utf-16"),
+    b"[" * 33 + b"]" * 33,
+    b"[" * 32_768,
+    b'{"a":' * 6_000,
+    b'{"id":5,' + b"[" * 30_000,
+    b'{"x":"' + b"\\" * 30_000,
+    bytes(range(256)),
+]
+
+
+@pytest.mark.parametrize("raw", UNDECODABLE)
+def test_what_is_no_json(raw: bytes) -> None:
+    found = samples.rejected(raw)
+    assert found.reason == Reason.UNDECODABLE
+    assert (found.id, found.source, found.type, found.time) == (None, None, None, None)
+    assert found.raw == raw
+
+
+@pytest.mark.parametrize("raw", [b"null", b"[]", b"5", b'"x"', b"true", b"[{}]", b"{}", b" {} "])
+def test_json_that_is_no_event(raw: bytes) -> None:
+    assert samples.rejected(raw).reason == Reason.INVALID
+
+
+def test_the_size_comes_first() -> None:
+    event = samples.event(extra="")
+    room = admission.MAX_BYTES - len(samples.encode(event))
+    assert samples.admitted(samples.event(extra="x" * room)).id == "e1"
+    for raw in (samples.encode(samples.event(extra="x" * (room + 1))), b"[" * 1_000_000, b"x" * 1_000_000):
+        found = samples.rejected(raw)
+        assert (found.reason, found.detail) == (Reason.INVALID, "the event is larger than 32768 bytes.")
+
+
+def test_nesting_is_counted_outside_strings() -> None:
+    deep: Any = "[{" * 500
+    for _ in range(admission.MAX_DEPTH - 1):
+        deep = [deep]
+    assert samples.admitted(samples.event(extra=deep)).id == "e1"
+    assert samples.rejected(samples.event(extra=[deep])).reason == Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["\0", "\ud800", "\udc00\ud800", 2**63, 10**4000, 1e308, "x" * 10_000, {"a\ud800": ["\0", None]}],
+)
+def test_what_is_not_declared_is_ignored_whatever_it_holds(extra: object) -> None:
+    data = {**samples.DATA["mail.clicked"], "extra": extra}
+    plain = samples.admitted(samples.event()).value
+    assert samples.admitted(samples.event(extra=extra, data=data)).value == plain
+    huge = samples.encode(samples.event(extra="?")).replace(b'"?"', b"-1e999")
+    assert samples.admitted(huge).value == plain
+
+
+def test_what_heed_writes_itself_is_dropped() -> None:
+    own: dict[str, Any] = {"digest": "0" * 32, "accepted": "x", "actor": "root", "sealed": {"a": 1}, "kid": 5}
+    assert samples.admitted(samples.event(**own)).value == samples.admitted(samples.event()).value
+
+
+def test_of_two_members_with_one_name_the_last_counts() -> None:
+    raw = samples.encode(samples.event())
+    for twice in (
+        raw.replace(b'"id": "e1"', b'"id": "e0", "id": "e1"'),
+        raw.replace(b'"id": "e1"', rb'"i\u0064": "e0", "id": "e1"'),
+        raw.replace(b'"mailing_id": "m1"', b'"mailing_id": "m0", "mailing_id": "m1"'),
+        raw.replace(b'"data"', b'"data": {"url": "first"}, "data"'),
+        raw.replace(b'"id": "e1"', rb'"x": "\ud800", "id": "e0", "id": "e1"'),
+    ):
+        assert twice != raw
+        assert samples.admitted(twice).value == samples.admitted(raw).value
+
+
+@pytest.mark.parametrize("name", samples.DATA)
+def test_each_type_comes_by_its_door_alone(name: str) -> None:
+    for door in (*topics.DOORS, "custom-events", "facts"):
+        outcome = samples.admit(samples.event(name), door)
+        if door == samples.door(name):
+            assert isinstance(outcome, admission.Admitted)
+            assert outcome.door == door
+        else:
+            assert isinstance(outcome, admission.Rejected)
+            assert (outcome.reason, outcome.door) == (Reason.WRONG_DOOR, door)
+    assert samples.admitted(samples.event(name), None, FILL).door == samples.door(name)
+
+
+def test_an_event_without_data_is_one_with_none() -> None:
+    nothing: list[Any] = [..., None, {}]
+    for none in nothing:
+        found = samples.admitted(samples.event("contact.deleted", data=none), "contact-identity")
+        assert json.loads(found.value)["data"] == {}
+
+
+@pytest.mark.parametrize("missing", ["id", "time"])
+def test_a_door_requires_id_and_time(missing: str) -> None:
+    nothing: list[Any] = [..., None]
+    for none in nothing:
+        found = samples.rejected(samples.event(**{missing: none}))
+        assert found.reason == Reason.INVALID
+        assert found.detail.startswith(f"{missing} is required")
+
+
+def test_by_http_id_and_time_may_be_left_out() -> None:
+    found = samples.admitted(samples.event(id=..., time=...), None, FILL)
+    made = uuid.UUID(found.id)
+    assert made.version == 7
+    assert made.int >> 80 == int(samples.AT.timestamp() * 1000)
+    assert found.time == samples.AT
+    assert samples.admitted(samples.event(id=None, time=None), None, FILL).id != found.id
+
+
+def test_by_http_a_key_gives_the_same_id_again() -> None:
+    def made(key: str, index: int) -> str:
+        return samples.admitted(samples.event(id=...), None, admission.Fill(key, index)).id
+
+    assert made("k", 0) == made("k", 0)
+    assert uuid.UUID(made("k", 0)).version == 5
+    assert len({made("k", 0), made("k", 1), made("j", 0), made("", 0), made("\udc80", 0)}) == 5
+    assert samples.admitted(samples.event(), None, admission.Fill("k", 0)).id == "e1"
+
+
+def test_by_http_the_time_of_a_uuid7_counts() -> None:
+    id = "018f9a3e-7b1c-7e55-9d2f-3b1c5a7e9d2f"
+    wanted = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=0x018F9A3E7B1C)
+    assert samples.admitted(samples.event(id=id, time=...), None, FILL).time == wanted
+    assert samples.admitted(samples.event(id=id.upper(), time=...), None, FILL).time == wanted
+    told = samples.admitted(samples.event(id=id), None, FILL).time
+    assert told == datetime(2026, 11, 22, 14, 39, 46, 999_000, tzinfo=UTC)
+    for other in ("018f9a3e-7b1c-4e55-9d2f-3b1c5a7e9d2f", "018f9a3e-7b1c-7e55-1d2f-3b1c5a7e9d2f", id + "0"):
+        assert samples.admitted(samples.event(id=other, time=...), None, FILL).time == samples.AT
+    far = samples.rejected(samples.event(id="ffffffff-ffff-7e55-9d2f-3b1c5a7e9d2f", time=...), None, FILL)
+    assert far.reason == Reason.UNSTORABLE
+
+
+@pytest.mark.parametrize("subject", [..., f"email:{SECRET}", "contact:ada"])
+def test_what_http_parks_is_complete_and_judged_alike_at_the_door(subject: Any) -> None:
+    # A UUIDv7 of the year 2527: future.
+    id = "0fff0000-0000-7000-8000-000000000000" if subject == "contact:ada" else ...
+    event = samples.event(id=id, time=..., subject=subject, extra={"a": "\ud800"}, digest="x")
+    found = samples.rejected(event, None, admission.Fill("k", 3))
+    assert found.reason in admission.PARKED_BY_HTTP
+    assert found.door == "email-activity"
+    again = samples.rejected(found.raw, found.door)
+    assert (again.reason, again.id, again.time, again.source) == (
+        found.reason,
+        found.id,
+        found.time,
+        found.source,
+    )
+    assert again.raw == found.raw
+    assert json.loads(found.raw)["data"] == samples.DATA["mail.clicked"]
+
+
+def test_what_http_parks_fits_the_door() -> None:
+    event = samples.event(id=..., time=..., subject=..., extra="")
+    room = admission.MAX_BYTES - len(samples.encode(event))
+    found = samples.rejected({**event, "extra": "x" * room}, None, FILL)
+    assert found.reason == Reason.INVALID
+
+
+@pytest.mark.parametrize(
+    ("ms", "counts"), [(-1, True), (0, True), (299_999, True), (300_000, True), (300_001, False)]
+)
+def test_ahead_of_its_time(ms: int, counts: bool) -> None:
+    time = envelope.format_time(samples.AT + timedelta(milliseconds=ms))
+    outcome = samples.admit(samples.event(time=time))
+    assert isinstance(outcome, admission.Admitted) == counts
+    if isinstance(outcome, admission.Rejected):
+        assert outcome.reason == Reason.FUTURE
+    # Cut, not rounded: what is told more finely than a millisecond is not later.
+    finer = samples.admit(samples.event(time=time.replace("Z", "999Z")))
+    assert isinstance(finer, admission.Admitted) == counts
+
+
+def assert_sound(outcome: admission.Outcome) -> None:
+    """What every outcome holds, whatever came in."""
+    if isinstance(outcome, admission.Admitted):
+        fact = envelope.read_fact(outcome.value)
+        assert (fact.id, fact.source, fact.time) == (outcome.id, outcome.source, outcome.time)
+        assert identity.is_contact_subject(outcome.subject)
+        assert outcome.time <= samples.AT + samples.AHEAD
+        envelope.read_content(fact)
+        return
+    for text in (outcome.id, outcome.source, outcome.type, outcome.detail):
+        assert text is None or (len(text) <= 256 and "\0" not in text and text.encode())
+    assert outcome.detail in outcome.detail.strip()
+    assert outcome.reason in errors.Reason
+
+
+DOORS = st.sampled_from([*topics.DOORS, None])
+
+
+@given(st.binary(max_size=400) | samples.anything.map(samples.encode), DOORS)
+def test_admit_never_raises_for_any_bytes(raw: bytes, door: str | None) -> None:
+    assert_sound(samples.admit(raw, door, None if door else FILL))
+
+
+MEMBERS = st.sampled_from(
+    ["specversion", "id", "source", "type", "subject", "time", "dataschema", "data", "traceparent", "x"]
+)
+NEAR = (
+    samples.anything
+    | st.sampled_from(
+        ["", "\0", "contact:", "contact:b", "9999-12-31T23:59:59Z", "2026-11-22T14:39:46Z", SECRET]
+    )
+    | st.sampled_from(sorted(samples.DATA))
+    | st.dictionaries(
+        st.sampled_from(["mailing_id", "message_id", "url", "test", "kind", "email"]), samples.anything
+    )
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(samples.DATA)), st.dictionaries(MEMBERS, NEAR, max_size=4), DOORS)
+def test_admit_never_raises_for_mutated_events(name: str, changes: dict[str, Any], door: str | None) -> None:
+    event = {**samples.event(name), **changes}
+    outcome = samples.admit(event, door, admission.Fill("k", 1))
+    assert_sound(outcome)
+    assert samples.admit(event, door, admission.Fill("k", 1)) == outcome
+    if isinstance(outcome, admission.Rejected):
+        assert SECRET not in outcome.detail
+
+
+@given(st.data(), st.sampled_from(sorted(samples.DATA)), DOORS)
+def test_admit_never_raises_for_damaged_bytes(data: st.DataObject, name: str, door: str | None) -> None:
+    raw = bytearray(samples.encode(samples.event(name)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        piece = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"{", b"\\u0000", b"\\ud800", b"1e999"])
+        )
+        raw[place : place + data.draw(st.integers(0, 3))] = piece
+    assert_sound(samples.admit(bytes(raw), door, FILL))
+
+
+@given(samples.storable, samples.storable)
+def test_whatever_can_be_kept_is_kept_as_told(id: str, mailing: str) -> None:
+    found = samples.admitted(samples.event(id=id, data={"mailing_id": mailing, "url": "u"}))
+    told = json.loads(found.value)
+    assert (found.id, told["id"], told["data"]["mailing_id"]) == (id, id, mailing)
