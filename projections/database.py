@@ -21,8 +21,10 @@ OPS_PATH: Final = "heed_ops"
 _AWAY: Final = ("08", "25P03", "53", "55P03", "57P", "57014", "58", "40001", "40P01")
 
 
-def connect(dsn: str, path: str, name: str, *, statement_seconds: int = 15) -> psycopg.Connection:
-    """An autocommit connection with `path` as search path; raises `errors.Away`."""
+def connect(
+    dsn: str, path: str, name: str, *, statement_seconds: int = 15, idle_seconds: int = 10
+) -> psycopg.Connection:
+    """An autocommit connection with `path` as search path; 0 seconds mean no limit; raises `errors.Away`."""
     try:
         return psycopg.connect(
             dsn,
@@ -37,7 +39,7 @@ def connect(dsn: str, path: str, name: str, *, statement_seconds: int = 15) -> p
             options=(
                 f"-c search_path={path.replace(' ', '')} -c timezone=UTC"
                 f" -c statement_timeout={statement_seconds}s -c lock_timeout=5s"
-                " -c idle_in_transaction_session_timeout=10s"
+                f" -c idle_in_transaction_session_timeout={idle_seconds}s"
             ),
         )
     except psycopg.OperationalError as error:

@@ -120,11 +120,12 @@ class _Work:
 class Fold:
     """The fold of the homes that one lane owns, on one connection."""
 
-    def __init__(self, connection: psycopg.Connection, homes: int, *, timers: bool = True, live: bool = True) -> None:
+    def __init__(self, connection: psycopg.Connection, homes: int, *, timers: bool = True, rows: bool = True) -> None:
+        """`timers` off leaves what is due alone; `rows` off takes in facts only (a replay brings rows at its end)."""
         self.connection = connection
         self.homes = homes
         self.timers = timers
-        self.live = live
+        self.rows = rows
         connection.execute(STAGE)
 
     def advance(self, batch: Batch, at: datetime | None = None) -> Done:
@@ -139,6 +140,8 @@ class Fold:
             done = Done(instant)
             work = _Work(frozenset(part for topic, part in batch.moves if topic == topics.FACTS))
             self._merge(batch.facts, work, done)
+            if not self.rows:
+                return done
             self._park(batch.facts.asides)
             self._read_back(batch, work, instant)
             self._take_nudges(work, done)
@@ -196,7 +199,8 @@ class Fold:
             lost = self._count(CONFLICTING) if again else 0
             done.conflicts += lost + replaced
             done.duplicates += again - lost
-        self._route(touched, work, drop_if_no_root=False)
+        if self.rows:
+            self._route(touched, work, drop_if_no_root=False)
 
     def _count(self, statement: str) -> int:
         row = self.connection.execute(statement).fetchone()
@@ -260,7 +264,7 @@ class Fold:
             named = {"home": work.contacts[contact], "subject": subject, "error": error[:500], "at": done.at}
             self.connection.execute(KEEP_ERROR, named | {"attempts": work.attempts.get(subject, 0)})
         done.expired = [due for _, _, due in overdue]
-        if self.live and overdue:
+        if overdue:
             done.commands = self._send(overdue, done.at)
 
     def _bring_halving(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import orjson
@@ -39,6 +40,10 @@ def main() -> None:
     except errors.HeedError as error:
         sys.stderr.write(f"heed: {error}\n")
         sys.exit(error.exit_code)
+    except Exception:
+        # A fault of ours: its trace is for the report, its exit code must not read as "done, with differences".
+        traceback.print_exc()
+        sys.exit(errors.Doubt.exit_code)
 
 
 def answer(value: Any, as_json: bool, text: str) -> None:

@@ -99,20 +99,21 @@ class Inspector:
             for tp in tps:
                 if tp.topic not in there:
                     raise Replaced(f"the topic {tp.topic} is gone: restore it, or create it with `heed topics create`.")
-            first = await consumer.beginning_offsets(tps)
-            end = await consumer.end_offsets(tps)
+            asked = [aiokafka.TopicPartition(*tp) for tp in tps]
+            first = await consumer.beginning_offsets(asked)
+            end = await consumer.end_offsets(asked)
             return {tp: Ends(first[tp], end[tp]) for tp in tps}
 
     async def _compare(self, wanted: Mapping[TP, tuple[int, str]]) -> None:
         async with asyncio.timeout(WAIT), reading(self._bootstrap) as consumer:
-            consumer.assign(list(wanted))
-            for tp, (offset, _) in wanted.items():
+            left = {aiokafka.TopicPartition(*tp): one for tp, one in wanted.items()}
+            consumer.assign(list(left))
+            for tp, (offset, _) in left.items():
                 consumer.seek(tp, offset)
-            left = dict(wanted)
             while left:
                 found = await consumer.getmany(*left, timeout_ms=1000, max_records=len(left) * 10)
                 for tp, some in found.items():
-                    offset, expected = left.pop(TP(tp.topic, tp.partition))
+                    offset, expected = left.pop(tp)
                     # A compacted topic may have dropped the record itself; then there is nothing to compare.
                     if some[0].offset == offset and records.identity(some[0]) != expected:
                         raise Replaced(

@@ -1,0 +1,222 @@
+"""The shadow: a second pair of schemas, built from the log beside the live one, and what differs between them.
+
+Promises: the live pair is only read. Both sides are brought to one instant and one set of offsets, then every column
+of every projection is compared (LAW-2). Rows that live had not looked at yet (a waiting nudge, past `valid_until`)
+are carried to the instant by the same function, and counted: 0 at rest. One shadow at a time, by an advisory lock
+that ends with its session; what an ended one left behind is dropped by the next.
+Limits: facts are compared by what was read from the log up to the snapshot's offsets; provenance is not compared.
+Called by: `heed replay`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+
+from projections import database, engagement, fold, positions
+from projections.migrations import sql
+from schemas import errors, topics
+
+PAIR: Final = sql.Pair("heed_data_shadow", "heed_read_shadow")
+PATH: Final = f"{PAIR.data}, {sql.OPS}"
+LOCK: Final = 0x4EED_0002
+CHUNK: Final = 5000
+SHOWN: Final = 100
+
+LIVE_POSITIONS: Final = (
+    "select part, next_offset from heed_data.position where reader = 'fold' and topic = %s order by part"
+)
+
+# Purpose: live rows at one instant, as stored, or carried to it where live had not looked yet.
+CARRY: Final = """
+create temp table live_rows on commit preserve rows as
+with behind as (
+    select e.contact_id, e.home from heed_data.engagement e where e.valid_until <= %(at)s
+    union
+    select substr(n.subject, 9), n.home from heed_data.nudge n where n.subject like 'contact:%%'
+)
+select {columns}, false as carried from heed_data.engagement e
+where not exists (select from behind b where b.contact_id = e.contact_id)
+union all
+select c.contact_id, b.home, c.date_first_click, c.date_last_click, c.frequency, c.volume, c.volume_last_30,
+    c.period_months, c.valid_until, true
+from behind b
+cross join lateral heed_data.engagement_at(array[b.contact_id], %(at)s, 'infinity') c
+"""
+BEHIND: Final = """
+select count(*) from (
+    select contact_id from heed_data.engagement where valid_until <= %(at)s
+    union select substr(subject, 9) from heed_data.nudge where subject like 'contact:%%') b
+"""
+
+ROWS_DIFFER: Final = """
+select coalesce(l.contact_id, s.contact_id), to_jsonb(l) - 'carried', to_jsonb(s)
+from live_rows l full join {shadow}.engagement s using (contact_id)
+where row({live_columns}) is distinct from row({shadow_columns})
+order by 1
+"""
+
+# Purpose: facts that stand on one side only or say something else, among those read up to the offsets compared.
+FACTS_DIFFER: Final = """
+with read_to as (select * from unnest(%(parts)s::int[], %(offsets)s::bigint[]) as u(part, next_offset))
+select coalesce(l.subject, s.subject), to_jsonb(l), to_jsonb(s)
+from (select f.* from heed_data.fact f) l
+full join {shadow}.fact s using (subject, key)
+left join read_to r on r.part = l.part
+where (l.subject is null or l.off < r.next_offset)
+    and row(l.source, l.id, l.type, l.time, l.version, l.digest, l.test, l.mailing, l.data)
+        is distinct from row(s.source, s.id, s.type, s.time, s.version, s.digest, s.test, s.mailing, s.data)
+order by 1
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """A row or fact that is not the same on both sides: its columns as (live, replayed)."""
+
+    table: str
+    name: str
+    columns: dict[str, tuple[Any, Any]]
+
+    def __str__(self) -> str:
+        if "row" in self.columns:
+            live, replayed = self.columns["row"]
+            return f"{self.table} {self.name}: {'only live' if replayed is None else 'only in the replay'}"
+        told = ", ".join(f"{c}: live {a}, replayed {b}" for c, (a, b) in self.columns.items())
+        return f"{self.table} {self.name}: {told}"
+
+
+class Shadow:
+    """The shadow pair, on a connection of its own; `with` builds it and drops it."""
+
+    def __init__(self, dsn: str, homes: int) -> None:
+        self._dsn, self._homes = dsn, homes
+        self.connection = database.connect(dsn, PATH, "heed replay", statement_seconds=0, idle_seconds=0)
+        self._moves: dict[int, positions.Move] = {}
+        self._fold: fold.Fold | None = None
+
+    def __enter__(self) -> Shadow:
+        held = self.connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
+        if not held or not held[0]:
+            self.connection.close()
+            raise errors.Usage("Another replay is running on this database: wait for it, or stop it.")
+        self._drop()
+        with self.connection.transaction():
+            for name in (PAIR.data, PAIR.read):
+                self.connection.execute(f"create schema {name}".encode())
+            for revision in sql.revisions():
+                for statement in sql.pair(revision, PAIR):
+                    self.connection.execute(statement.encode())
+            self.connection.execute("insert into rule select * from heed_data.rule")
+        self._fold = fold.Fold(self.connection, self._homes, rows=False)
+        held_parts = positions.claim(
+            self.connection, fold.READER, "replay", {(topics.FACTS, part): 0 for part in range(self._homes)}
+        )
+        self._moves = {part: positions.Move(one.epoch, 0, 0, 0) for (_, part), one in held_parts.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.connection.closed or self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            # Interrupted inside a statement: a fresh connection drops, once the old session is gone.
+            self.connection.close()
+            self.connection = database.connect(self._dsn, PATH, "heed replay", statement_seconds=0)
+        self._drop()
+        self.connection.close()
+
+    def take(self, facts: Any, ends: Mapping[int, int]) -> None:
+        """Fold decoded facts; `ends` are the offsets that each partition is read up to now."""
+        assert self._fold is not None
+        for part, end in ends.items():
+            self._moves[part].end = end
+        self._fold.advance(fold.Batch({(topics.FACTS, p): m for p, m in self._moves.items()}, facts))
+        for part in ends:
+            self._moves[part].start = self._moves[part].end
+
+    def bring(self, at: datetime) -> Iterator[int]:
+        """Make the row of every contact at an instant, in steps; yields how many contacts each step brought."""
+        after = ""
+        while True:
+            found = self.connection.execute(
+                "select distinct subject from fact where subject > %s and subject like 'contact:%%' order by 1 limit %s",
+                (after, CHUNK),
+            ).fetchall()
+            if not found:
+                return
+            after = found[-1][0]
+            named = {
+                "contacts": [subject[8:] for (subject,) in found],
+                "homes": [topics.home(subject, self._homes) for (subject,) in found],
+                "at": at,
+            }
+            self.connection.execute(engagement.BRING, named)
+            yield len(found)
+
+    def _drop(self) -> None:
+        for name in (PAIR.read, PAIR.data):
+            self.connection.execute(f"drop schema if exists {name} cascade".encode())
+
+
+class Live:
+    """A snapshot of the live pair: its offsets, and its rows at an instant chosen later."""
+
+    def __init__(self, dsn: str) -> None:
+        self.connection = database.connect(dsn, "heed_data", "heed replay live", statement_seconds=0, idle_seconds=0)
+        self.offsets: dict[int, int] = {}
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def read_up_to(self) -> dict[int, int]:
+        """How far live has folded each partition of the log, now."""
+        return dict(self.connection.execute(LIVE_POSITIONS, (topics.FACTS,)).fetchall())
+
+    def snapshot(self) -> dict[int, int]:
+        """Open the snapshot; answers the offsets that it is folded to."""
+        self.connection.execute("begin isolation level repeatable read")
+        self.offsets = self.read_up_to()
+        return self.offsets
+
+    def carry(self, at: datetime) -> int:
+        """Rows of the snapshot at an instant; answers how many contacts had to be carried to it."""
+        columns = ", ".join(f"e.{name}" for name in engagement.COLUMNS)
+        behind = self.connection.execute(BEHIND, {"at": at}).fetchone()
+        self.connection.execute(CARRY.format(columns=columns).encode(), {"at": at})
+        self.connection.execute("commit")
+        self.connection.execute("analyze live_rows")
+        return int(behind[0]) if behind else 0
+
+    def compare(self, told: Callable[[Difference], None]) -> tuple[int, int, int]:
+        """Tell every difference; answers rows and facts compared, and how many differ."""
+        live = ", ".join(f"l.{name}" for name in engagement.COLUMNS)
+        shadow = ", ".join(f"s.{name}" for name in engagement.COLUMNS)
+        rows_differ = ROWS_DIFFER.format(shadow=PAIR.data, live_columns=live, shadow_columns=shadow)
+        named = {"parts": list(self.offsets), "offsets": list(self.offsets.values())}
+        differing = 0
+        for table, statement, values in (
+            ("engagement", rows_differ, None),
+            ("fact", FACTS_DIFFER.format(shadow=PAIR.data), named),
+        ):
+            for name, left, right in self.connection.execute(statement.encode(), values):
+                differing += 1
+                told(Difference(table, name, _columns(left, right)))
+        rows = self._count("select count(*) from (select contact_id from live_rows union "
+                           f"select contact_id from {PAIR.data}.engagement) u")  # fmt: skip
+        return rows, self._count(f"select count(*) from {PAIR.data}.fact"), differing
+
+    def _count(self, statement: str) -> int:
+        row = self.connection.execute(statement.encode()).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _columns(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+    if left is None or right is None:
+        return {"row": (left, right)}
+    ignored = {"part", "off", "accepted"}
+    return {c: (left[c], right.get(c)) for c in left if c not in ignored and left[c] != right.get(c)}
