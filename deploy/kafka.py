@@ -141,7 +141,7 @@ class Kafka:
         properties = self._write_properties(self.home / "format.properties", fresh)
         command = [str(java), "-Xmx128m", "-cp", classpath, "kafka.tools.StorageTool", "format"]
         command += ["-t", _cluster_id(), "-c", str(properties)]
-        code, output = processes.run(command, cwd=self.home, env=os.environ, pause=self._pause)
+        code, output = processes.Command(command, cwd=self.home, env=os.environ).finish(self._pause)
         if code != 0:
             told = processes.telling_line(output)
             raise errors.Away(f"Kafka's folder {data} could not be formatted: {told}")

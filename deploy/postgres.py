@@ -143,13 +143,13 @@ class Postgres:
         if self._owner:
             os.chown(fresh, self._owner.uid, self._owner.gid)
         command = [str(programs / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
-        code, output = processes.run(
+        making = processes.Command(
             [*command, "--no-instructions", *INITDB],
             cwd=fresh,
             env={**os.environ, "LC_ALL": "C"},
-            pause=self._pause,
             owner=self._owner,
         )
+        code, output = making.finish(self._pause)
         if code != 0:
             told = processes.telling_line(output)
             raise errors.Away(f"PostgreSQL's folder {self.data} could not be made: {told}")

@@ -106,32 +106,37 @@ def spawn(
     )
 
 
-def run(
-    command: Sequence[str | Path],
-    *,
-    cwd: Path,
-    env: Mapping[str, str],
-    pause: Pause = time.sleep,
-    owner: Owner | None = None,
-) -> tuple[int, str]:
-    """Runs a child to its end; gives its exit code and what it said. Kills it when `pause` raises."""
-    with tempfile.TemporaryFile() as output:
-        child = spawn(
+class Command:
+    """A child that runs to its end, with what it said."""
+
+    def __init__(
+        self, command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str], owner: Owner | None = None
+    ) -> None:
+        """Starts it. Raises OSError when it cannot be started."""
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        self._child = spawn(
             command,
             env=env,
             cwd=cwd,
-            stdout=output,
-            stderr=output,
+            stdout=self._output,
+            stderr=self._output,
             death_signal=signal.SIGKILL,
             owner=owner,
         )
-        try:
-            while child.poll() is None:
-                pause(0.02)
-        finally:
-            stop(child, signal.SIGKILL, 5)
-        output.seek(0)
-        return child.returncode, output.read().decode("utf-8", "replace")
+
+    def finish(self, pause: Pause = time.sleep) -> tuple[int, str]:
+        """Waits for its end; gives its exit code and its output. Kills it when `pause` raises."""
+        with self._output:
+            try:
+                while self._child.poll() is None:
+                    pause(0.02)
+            finally:
+                self.kill()
+            self._output.seek(0)
+            return self._child.returncode, self._output.read().decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        stop(self._child, signal.SIGKILL, 5)
 
 
 def _die_with(parent: int, death_signal: signal.Signals) -> Callable[[], None] | None:

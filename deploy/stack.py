@@ -74,8 +74,6 @@ class Stack:
             self._supervisor.say(f"stopped {len(left)} processes that an earlier run had left")
         self._choose_ports()
         self._start_servers()
-        self._run_command("topics", "create")
-        self._run_command("migrate")
         for number in range(1, WORKERS + 1):
             self._start_heed("worker", f"worker-{number}", {"HEED_WORKER_NAME": f"worker-{number}"})
         self._start_heed("api", "api", {})
@@ -142,36 +140,41 @@ class Stack:
         self._home.write_ports(self._ports)
 
     def _start_servers(self) -> None:
-        waits: list[tuple[str, Callable[[], None]]] = []
-        keep, folder = self._supervisor, self._home.path
+        """Both at once, since a broker takes seconds; the tables are made while it still starts."""
+        keep, folder, ports = self._supervisor, self._home.path, self._ports
+        kafka = postgres = None
         if not self._settings.kafka:
             kafka = Kafka(
-                folder / "kafka",
-                self._ports["kafka"],
-                self._ports["controller"],
-                say=keep.say,
-                pause=keep.pause,
+                folder / "kafka", ports["kafka"], ports["controller"], say=keep.say, pause=keep.pause
             )
             keep.start(Child("kafka", "kafka", kafka.port, kafka.log, _launcher(kafka)))
             self._bootstrap = kafka.bootstrap
-            waits.append((f"Kafka on {kafka.bootstrap}", kafka.wait))
         if not self._settings.postgres:
-            postgres = Postgres(folder / "postgres", self._ports["postgres"], pause=keep.pause)
+            postgres = Postgres(folder / "postgres", ports["postgres"], pause=keep.pause)
             keep.start(Child("postgres", "postgres", postgres.port, postgres.log, _launcher(postgres)))
             self._dsn = postgres.dsn()
-            waits.append((f"PostgreSQL on {processes.LOOPBACK}:{postgres.port}", postgres.wait))
-        began = time.monotonic()
-        for what, wait in waits:
-            wait()
-            keep.say(f"{what} is ready after {time.monotonic() - began:.1f} s")
+        self._wait(postgres, f"PostgreSQL on {processes.LOOPBACK}:{ports['postgres']}")
+        migrate = self._command("migrate")
+        try:
+            self._wait(kafka, f"Kafka on {self._bootstrap}")
+            self._finish("topics create", self._command("topics", "create"))
+            self._finish("migrate", migrate)
+        finally:
+            migrate.kill()
 
-    def _run_command(self, *arguments: str) -> None:
-        code, output = processes.run(
-            [HEED, *arguments], cwd=ROOT, env=self._env({}), pause=self._supervisor.pause
-        )
+    def _wait(self, server: Kafka | Postgres | None, what: str) -> None:
+        if server is not None:
+            server.wait()
+            self._supervisor.say(f"{what} is ready")
+
+    def _command(self, *arguments: str) -> processes.Command:
+        return processes.Command([HEED, *arguments], cwd=ROOT, env=self._env({}))
+
+    def _finish(self, name: str, command: processes.Command) -> None:
+        code, output = command.finish(self._supervisor.pause)
         if code != 0:
             told = processes.telling_line(output) or f"exit code {code}"
-            raise _error_of(code)(f"`heed {' '.join(arguments)}` failed: {told}")
+            raise _error_of(code)(f"`heed {name}` failed: {told.removeprefix('heed: ')}")
 
     def _start_heed(self, role: str, name: str, env: Mapping[str, str]) -> None:
         port = self._ports[name]
