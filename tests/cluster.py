@@ -1,0 +1,317 @@
+"""A cluster as a test sees it from outside: workers on one broker and one database.
+
+Promises: what is waited for is asked of PostgreSQL, Kafka or /metrics, never slept for; `check` compares every row
+with the oracle and every door record with the log. Processes are those of the launcher, which ends them.
+Limits: call from the main thread (processes end with the thread that started them); `Traffic` alone has a thread.
+Called by the integration tests and the fault tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families as families
+from psycopg.rows import dict_row
+
+from deploy.processes import free_ports
+from schemas import topics
+from tests import stack
+from tests.laws import generator
+from tests.oracle import audit, broker, doors
+from tests.oracle import database as oracle_database
+
+THREE = ("worker-1", "worker-2", "worker-3")
+OWNED = """
+select 'fold' as reader, topic, part, owner, epoch, backend from heed_data.position where reader = 'fold'
+union all select reader, topic, part, owner, epoch, backend from heed_ops.position
+"""
+
+
+class Cluster:
+    """Workers of one consumer group, on one database."""
+
+    def __init__(self, launch: stack.Launcher, bootstrap: str, dsn: str, home: Path, **env: str) -> None:
+        self.launch = launch
+        self.bootstrap = bootstrap
+        self.dsn = dsn
+        self.home = home
+        self.env = {"HEED_GROUP": f"test-{uuid.uuid4().hex[:8]}", "HEED_HOME": str(home), **env}
+        self.workers: dict[str, stack.Process] = {}
+        self.ports: dict[str, int] = {}
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    # Workers.
+
+    def start(self, *names: str) -> Self:
+        """Start workers of these names (a dead one again), and wait until they share all homes."""
+        for name in names:
+            self.add(name)
+        self.wait_shared()
+        return self
+
+    def add(self, name: str) -> stack.Process:
+        """Start one worker; a supervisor would do the same with one that died."""
+        self.ports[name] = free_ports(1)[0]
+        env = {**self.env, "HEED_METRICS_PORT": str(self.ports[name])}
+        process = self.launch.worker(self.bootstrap, self.dsn, name, **env)
+        self.workers[name] = process
+        return process
+
+    @property
+    def alive(self) -> list[str]:
+        return sorted(name for name, process in self.workers.items() if process.alive)
+
+    def assert_alive(self, *names: str) -> None:
+        for name in names or tuple(self.workers):
+            process = self.workers[name]
+            assert process.alive, f"{name} ended with {process.popen.returncode}: {process.last_line}"
+
+    def owners(self) -> dict[tuple[str, int], str]:
+        """The owner of each partition of each topic."""
+        return {(row["topic"], row["part"]): row["owner"] for row in self.sql(OWNED)}
+
+    def homes_of(self, name: str) -> list[int]:
+        return sorted(part for (topic, part), owner in self.owners().items() if topic == topics.FACTS and owner == name)
+
+    def shared_by(self, names: Iterable[str]) -> bool:
+        """Whether exactly these workers own all partitions, each home with all its topics, evenly."""
+        owners = self.owners()
+        if len(owners) != stack.HOMES * len(topics.all_topics(stack.HOMES)):
+            return False
+        of_home: dict[int, set[str]] = {}
+        for (_, part), owner in owners.items():
+            of_home.setdefault(part, set()).add(owner)
+        if any(len(found) != 1 for found in of_home.values()):
+            return False
+        counts = Counter(next(iter(found)) for found in of_home.values())
+        return set(counts) == set(names) and max(counts.values()) - min(counts.values()) <= 1
+
+    def wait_shared(self, *names: str, timeout: float = 60) -> float:
+        """Wait until these workers (else all that are alive) share all homes; gives the seconds it took."""
+
+        def shared() -> bool:
+            self.assert_alive(*names)
+            return self.shared_by(names or self.alive)
+
+        return stack.eventually(shared, f"{names or self.alive} share all homes", timeout, 0.05)
+
+    # The database.
+
+    def sql(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """Rows of a statement, on a connection that is made anew when it was lost."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row)
+        try:
+            cursor = self._connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description is not None else []
+        except psycopg.OperationalError:
+            self._connection.close()
+            raise
+
+    def row(self, contact: str) -> dict[str, Any] | None:
+        """The stored row of a contact."""
+        found = self.sql("select * from heed_data.engagement where contact_id = %s", contact)
+        return found[0] if found else None
+
+    def wait_row(self, contact: str, frequency: int = 1, timeout: float = 30) -> float:
+        """Wait until a contact's row has this frequency (0: there is no row); gives the seconds it took."""
+
+        def there() -> bool:
+            row = self.row(contact)
+            return (row["frequency"] if row else 0) == frequency
+
+        return stack.eventually(there, f"{contact} has frequency {frequency}", timeout, 0.005)
+
+    def parked(self, topic: str | None = None) -> list[dict[str, Any]]:
+        return self.sql("select * from heed_ops.parked where %s::text is null or topic = %s order by id", topic, topic)
+
+    # Kafka.
+
+    def settle(self, timeout: float = 60, *, doors_too: bool = True) -> None:
+        """Wait until what stands on the doors is in the log, and the log in the rows, and no nudge waits."""
+        deadline = time.monotonic() + timeout
+        for names in (topics.DOORS if doors_too else (), (topics.FACTS,), (topics.COMMANDS,)):
+            ends = {(name, part): end for name in names for part, end in broker.ends(self.bootstrap, name).items()}
+            assert oracle_database.wait_past(self.dsn, ends, deadline), f"not read to the end: {self._behind(ends)}"
+        assert oracle_database.wait_for_nudges(self.dsn, deadline), "nudges are left"
+
+    def _behind(self, ends: dict[tuple[str, int], int]) -> dict[tuple[str, int], tuple[int, int]]:
+        seen = oracle_database.snapshot(self.dsn).positions
+        return {name: (seen.get(name, 0), end) for name, end in ends.items() if seen.get(name, 0) < end}
+
+    def check(self) -> int:
+        """Compare every row with the oracle, every door record with the log; gives the number of contacts."""
+        seen = oracle_database.snapshot(self.dsn)
+        log = audit.read_log(broker.records(self.bootstrap, topics.FACTS), seen.positions)
+        told = itertools.chain.from_iterable(broker.records(self.bootstrap, door) for door in doors.DOORS)
+        _, waiting, unaccounted = audit.account(told, seen, log, timedelta(seconds=300))
+        report = audit.compare(seen, log)
+        assert not log.wrong, log.wrong[:5]
+        assert not unaccounted, unaccounted[:5]
+        assert not report.rows, report.rows[:5]
+        assert (waiting, log.ahead, report.skipped) == (0, 0, 0)
+        self._check_once(log)
+        return report.contacts
+
+    def _check_once(self, log: audit.Log) -> None:
+        distinct = len({(fact.subject, fact.source, fact.id) for fact in log.facts})
+        assert self.sql("select count(*) as n from heed_data.fact")[0]["n"] == distinct, "facts lost or twice"
+
+    # Metrics.
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a sample over all workers that are alive."""
+        return sum(sample[2] for sample in self._samples(name, labels))
+
+    def quantile(self, name: str, share: float, before: dict[float, float] | None = None) -> float:
+        """The upper bound of the histogram's bucket in which this share of all observations lies."""
+        buckets = self.buckets(name)
+        buckets = {le: count - (before or {}).get(le, 0) for le, count in buckets.items()}
+        whole = max(buckets.values(), default=0)
+        assert whole, f"nothing was observed by {name}"
+        return next(le for le, count in sorted(buckets.items()) if count >= share * whole)
+
+    def buckets(self, name: str) -> dict[float, float]:
+        found: dict[float, float] = {}
+        for _, labels, value in self._samples(f"{name}_bucket", {}):
+            found[float(labels["le"])] = found.get(float(labels["le"]), 0) + value
+        return found
+
+    def _samples(self, name: str, labels: dict[str, str]) -> list[tuple[str, dict[str, str], float]]:
+        found = []
+        for worker in self.alive:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[worker]}/metrics", timeout=5) as answer:
+                text = answer.read().decode()
+            for family in families(text):
+                found += [
+                    (sample.name, dict(sample.labels), sample.value)
+                    for sample in family.samples
+                    if sample.name == name and labels.items() <= sample.labels.items()
+                ]
+        return found
+
+
+class Traffic:
+    """Events at a rate, from a thread, as a plain producer that waits for a broker that is away."""
+
+    def __init__(self, bootstrap: str, sent: Sequence[generator.Sent], rate: float) -> None:
+        self.sent = sent
+        self.count = 0
+        self._rate = rate
+        self._producer = plain_producer(bootstrap)
+        self._failed: list[str] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def finish(self, timeout: float = 120) -> None:
+        """Wait until all is sent and acknowledged."""
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), "the traffic does not end"
+        assert not self._failed, self._failed[:3]
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        for number, one in enumerate(self.sent):
+            if self._stopping.is_set():
+                break
+            send(self._producer, one.door, one.raw, self._told)
+            self.count = number + 1
+            self._producer.poll(0)
+            ahead = began + number / self._rate - time.monotonic()
+            if ahead > 0.005:
+                self._stopping.wait(ahead)
+        if self._producer.flush(120):
+            self._failed.append("not acknowledged")
+
+    def _told(self, error: object, _: object) -> None:
+        if error is not None:
+            self._failed.append(str(error))
+
+
+def plain_producer(bootstrap: str, **more: object) -> Producer:
+    """confluent-kafka as it comes, but patient with a broker that is away."""
+    return Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 300_000,
+         "queue.buffering.max.messages": 1_000_000, "message.max.bytes": topics.MAX_MESSAGE_BYTES, "log_level": 0,
+         **more}
+    )  # fmt: skip
+
+
+def send(producer: Producer, topic: str, raw: bytes | None, told: Callable[..., None] | None = None, **more: Any) -> None:
+    """Produce one record; waits while the producer's queue is full."""
+    while True:
+        try:
+            producer.produce(topic, raw, on_delivery=told, **more)
+        except BufferError:
+            producer.poll(0.05)
+        else:
+            return
+
+
+def send_all(bootstrap: str, sent: Iterable[tuple[str, bytes | None]]) -> None:
+    """Produce records and wait for their acknowledgements."""
+    producer = plain_producer(bootstrap)
+    for topic, raw in sent:
+        send(producer, topic, raw)
+    assert producer.flush(60) == 0
+
+
+def read_all(bootstrap: str, topic: str, count: int, timeout: float = 30) -> list[Message]:
+    """The records of a topic, by a plain consumer, once there are `count` of them."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": f"plain-{uuid.uuid4().hex}", "enable.auto.commit": False,
+         "auto.offset.reset": "earliest", "log_level": 0}
+    )  # fmt: skip
+    consumer.assign([TopicPartition(topic, part, 0) for part in range(stack.HOMES)])
+    found: list[Message] = []
+    until = time.monotonic() + timeout
+    try:
+        while len(found) < count:
+            found += [message for message in consumer.consume(1000, 0.2) if message.error() is None]
+            assert time.monotonic() < until, f"{topic} has {len(found)} records, not {count}"
+    finally:
+        consumer.close()
+    return found
+
+
+def click(contact: str, id: str | None = None, mailing: str = "m1", time: datetime | None = None, **more: Any) -> bytes:
+    """A click, as any producer may write it; `more` replaces members of the event."""
+    event = {
+        "specversion": "1.0",
+        "id": id or uuid.uuid4().hex,
+        "source": "urn:test",
+        "type": "mail.clicked",
+        "subject": f"contact:{contact}",
+        "time": utc(time or datetime.now(UTC)),
+        "data": {"mailing_id": mailing, "url": "https://example.org/"},
+        **more,
+    }
+    return json.dumps({name: value for name, value in event.items() if value is not ...}).encode()
+
+
+def utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

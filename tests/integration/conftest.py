@@ -1,0 +1,25 @@
+"""Three workers for the tests of one file, on a database and topics of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.topics import all_topics
+from tests import cluster as clusters
+from tests import stack
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    servers: stack.Servers, module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[clusters.Cluster]:
+    """Three workers that share all homes."""
+    stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
+    home: Path = tmp_path_factory.mktemp("home")
+    with stack.Launcher() as launch:
+        made = clusters.Cluster(launch, servers.bootstrap, module_database, home)
+        yield made.start(*clusters.THREE)
+        made.close()

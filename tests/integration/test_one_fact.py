@@ -1,0 +1,84 @@
+"""The same event by every way in: one fact, frequency 1, one conflict."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import aiokafka
+import pytest
+from confluent_kafka import Producer
+
+from schemas import topics
+from tests import cluster as clusters
+from tests import stack
+
+
+@pytest.mark.capability("LAW-1", "LAW-4", "CEE-2")
+async def test_an_event_by_two_clients_and_later_with_another_time_is_one_fact(cluster: clusters.Cluster) -> None:
+    contact, id = _contact_with_other_places(), uuid.uuid4().hex
+    now = datetime.now(UTC).replace(microsecond=0)
+    raw = clusters.click(contact, id, time=now)
+    places = [await _by_aiokafka(cluster.bootstrap, contact, raw), _by_confluent(cluster.bootstrap, contact, raw)]
+    cluster.settle()
+    assert cluster.metric("heed_conflicts_total") == 0
+    places.append(_by_confluent(cluster.bootstrap, contact, clusters.click(contact, id, time=now + timedelta(minutes=1))))
+    cluster.settle()
+
+    assert places[0] != places[1], "the two clients have to use different partitions for this test to say anything"
+    assert len(cluster.sql("select from heed_data.fact where subject = %s", f"contact:{contact}")) == 1
+    row = cluster.row(contact)
+    assert row is not None
+    assert (row["frequency"], row["date_last_click"]) == (1, now)
+    assert cluster.metric("heed_duplicates_total") == 1
+    assert cluster.metric("heed_conflicts_total") == 1
+    assert cluster.metric("heed_admitted_total", door=topics.EMAIL_ACTIVITY) == 3
+    cluster.check()
+
+
+@pytest.mark.capability("LAW-1")
+def test_the_smaller_time_stands_whichever_came_first(cluster: clusters.Cluster) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    for order in ((0, 1), (1, 0)):
+        contact, id = f"order-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+        for minutes in order:
+            raw = clusters.click(contact, id, time=now - timedelta(minutes=minutes))
+            clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw)])
+            cluster.settle()
+        row = cluster.row(contact)
+        assert row is not None
+        assert row["date_last_click"] == now - timedelta(minutes=1)
+    cluster.check()
+
+
+def _contact_with_other_places() -> str:
+    """A contact whose key librdkafka's default partitioner (CRC32) puts elsewhere than murmur2."""
+    import zlib
+
+    while True:
+        contact = f"one-{uuid.uuid4().hex[:8]}"
+        key = f"contact:{contact}".encode()
+        if zlib.crc32(key) % stack.HOMES != topics.home(key.decode(), stack.HOMES):
+            return contact
+
+
+async def _by_aiokafka(bootstrap: str, contact: str, raw: bytes) -> int:
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        told = await producer.send_and_wait(topics.EMAIL_ACTIVITY, raw, key=f"contact:{contact}".encode())
+    finally:
+        await producer.stop()
+    partition: int = told.partition
+    return partition
+
+
+def _by_confluent(bootstrap: str, contact: str, raw: bytes) -> int:
+    places: list[int | None] = []
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(
+        topics.EMAIL_ACTIVITY, raw, f"contact:{contact}", on_delivery=lambda _, told: places.append(told.partition())
+    )
+    assert producer.flush(20) == 0
+    assert places[0] is not None
+    return places[0]
