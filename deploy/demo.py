@@ -35,7 +35,7 @@ SAVE_SECONDS: Final = 1.0
 
 
 class Marks(msgspec.Struct):
-    """What `demo.json` keeps: which history it is, and how much of it is acknowledged."""
+    """What `demo.json` keeps: which history it is, how much of it is acknowledged, what it came to."""
 
     anchor: datetime
     contacts: int
@@ -45,7 +45,7 @@ class Marks(msgspec.Struct):
     edition: int = demo_events.EDITION
     http_batches: int = 0
     kafka_runs: int = 0
-    finished: bool = False
+    counted: demo_report.Counted | None = None
 
     @property
     def options(self) -> Options:
@@ -78,13 +78,13 @@ def play(
     marks = read_marks(path) or _first(options or Options())
     save_marks(path, marks)
     summary = Summary()
-    if not marks.finished:
+    if marks.counted is None:
         _send(stack, home, marks, summary, console, stop)
         if stop.is_set():
             return summary
-        marks.finished = True
+        marks.counted = demo_report.count(stack)
         save_marks(path, marks)
-    summary.report = demo_report.gather(stack)
+    summary.report = demo_report.gather(stack, marks.counted)
     demo_report.show(summary.report, stack, home, console)
     return summary
 

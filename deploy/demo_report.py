@@ -4,7 +4,8 @@ Promises: reads only what anyone may read (the views of `heed_read`, the ends of
 is waited for by offsets: what stood on the doors is in the log, and what then stood on the log is in the
 rows.
 
-Limits: counters of `/metrics` begin when a process does; the parked ones are counted in the table.
+Limits: counters of `/metrics` begin when a process does, so after a kill they tell of the time since; the
+parked ones are counted in the table.
 
 Called by `deploy.demo`.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import confluent_kafka
+import msgspec
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
@@ -47,13 +49,21 @@ REFUSED: Final = "heed_refused_total"
 Ends = dict[tuple[str, int], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    leaders: list[dict[str, Any]]
-    contacts: int
+class Counted(msgspec.Struct):
+    """What the processes counted since they started: by what became of an event; refused ones by reason."""
+
     counts: dict[str, int]
     refused: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the tables say now; `counted` is what the processes had counted when the demo ended."""
+
+    leaders: list[dict[str, Any]]
+    contacts: int
     parked: dict[str, int]
+    counted: Counted
 
 
 class Watch:
@@ -137,9 +147,17 @@ def folded(positions: Ends, ends: Ends) -> tuple[int, int]:
     return done, max(done, sum(end for (topic, _), end in ends.items() if topic == topics.FACTS))
 
 
-def gather(stack: dict[str, Any]) -> Report:
-    """What the table shows, read now."""
-    counters = _counters(stack["metrics"])
+def count(stack: dict[str, Any]) -> Counted:
+    """What the processes have counted up to now."""
+    found = _counters(stack["metrics"])
+    return Counted(
+        counts={name: sum(found[metric].values()) for name, metric in COUNTERS.items()},
+        refused={reason: number for reason, number in found[REFUSED].most_common() if number},
+    )
+
+
+def gather(stack: dict[str, Any], counted: Counted) -> Report:
+    """What the tables say now, beside what was counted."""
     with psycopg.connect(stack["dashboard_dsn"], row_factory=dict_row) as connection:
         leaders = connection.execute(
             """
@@ -157,9 +175,8 @@ def gather(stack: dict[str, Any]) -> Report:
     return Report(
         leaders=leaders,
         contacts=contacts[0]["n"],
-        counts={name: sum(counters[metric].values()) for name, metric in COUNTERS.items()},
-        refused=dict(counters[REFUSED].most_common()),
         parked={row["reason"]: row["n"] for row in parked},
+        counted=counted,
     )
 
 
@@ -196,9 +213,9 @@ def show(report: Report, stack: dict[str, Any], home: Path, console: Console) ->
         console,
         f"{report.contacts:,} contacts have a row. They lead because they clicked in the most mailings.",
     )
-    _say(console, _numbers("since the processes started", report.counts))
-    _say(console, _numbers("refused by HTTP", report.refused))
-    _say(console, _numbers("parked, by reason", report.parked))
+    _say(console, _numbers("counted", report.counted.counts))
+    _say(console, _numbers("refused by HTTP", report.counted.refused))
+    _say(console, _numbers("parked", report.parked))
     _say(console)
     for name, value in (
         ("API", stack["url"]),

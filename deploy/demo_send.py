@@ -26,7 +26,7 @@ import orjson
 
 from schemas import errors
 
-BATCH: Final = 200
+BATCH: Final = 1_000
 CONNECTIONS: Final = 4
 RUN: Final = 2_000
 PATIENCE_SECONDS: Final = 300.0
