@@ -18,6 +18,7 @@ READY := .venv/.ready-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
 .PHONY: install help up down test check slow bench oracle capabilities lock clean
 
 install: $(READY) ## Make the environment: .venv with every package of the lock, and .venv/bin/heed (the default)
+	@echo "Ready. \`make up\` starts Heed, \`make help\` lists the rest."
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -41,7 +41,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK PIP_ROOT_USER_ACTION
     .venv/bin/python -m pip install --require-hashes --no-deps --progress-bar off -r requirements/lock.txt 2>&1 ||
         status=$?
     echo "$status" >.venv/.pip-status
-} | awk '/^(Requirement already|Collecting|Installing collected|Looking in|Using cached|Successfully)/ { next }
+} | awk '/^(Requirement already|Ignoring|Collecting|Installing collected|Looking in|Using cached|Successfully)/ { next }
          /^ *Using cached/ || (/^  Downloading/ && /metadata/) { next }
          { print; fflush() }' >&2
 [ "$(cat .venv/.pip-status)" = 0 ] ||
@@ -49,4 +49,3 @@ export PIP_DISABLE_PIP_VERSION_CHECK PIP_ROOT_USER_ACTION
 
 .venv/bin/python -m pip install --quiet --no-index --no-deps --no-build-isolation -e . >&2 ||
     fail "heed itself could not be installed into .venv: remove .venv and run make again."
-say "The environment is ready: .venv/bin/heed"

@@ -44,6 +44,9 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "512MB",
     "timezone": "UTC",
 }
+# Not a superuser: what Heed does, it does with the rights of an owner, who may make the role of dashboards.
+CREATE_ROLE = f"create role {ROLE} login createrole createdb"
+CREATE_DATABASE = f"create database {DATABASE} owner {ROLE}"
 INITDB = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
@@ -229,6 +232,6 @@ def _make_role_and_database(connection: psycopg.Connection) -> None:
         return connection.execute(sql).fetchone() is None
 
     if missing(f"select from pg_roles where rolname = '{ROLE}'"):
-        connection.execute(f"create role {ROLE} login createrole createdb")
+        connection.execute(CREATE_ROLE)
     if missing(f"select from pg_database where datname = '{DATABASE}'"):
-        connection.execute(f"create database {DATABASE} owner {ROLE}")
+        connection.execute(CREATE_DATABASE)

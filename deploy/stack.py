@@ -34,6 +34,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 HEED: Final = Path(sys.executable).with_name("heed")
 WORKERS: Final = 3
 READY_SECONDS: Final = 90.0
+PATIENCE_SECONDS: Final = 20.0
 STOP_ORDER: Final = (("demo",), ("api",), ("worker",), ("kafka", "postgres"))
 
 
@@ -157,8 +158,8 @@ class Stack:
         migrate = self._command("migrate")
         try:
             self._wait(kafka, f"Kafka on {self._bootstrap}")
-            self._finish("topics create", self._command("topics", "create"))
-            self._finish("migrate", migrate)
+            self._finish(self._command("topics", "create"), "topics", "create")
+            self._finish(migrate, "migrate")
         finally:
             migrate.kill()
 
@@ -170,11 +171,19 @@ class Stack:
     def _command(self, *arguments: str) -> processes.Command:
         return processes.Command([HEED, *arguments], cwd=ROOT, env=self._env({}))
 
-    def _finish(self, name: str, command: processes.Command) -> None:
-        code, output = command.finish(self._supervisor.pause)
-        if code != 0:
-            told = processes.telling_line(output) or f"exit code {code}"
-            raise _error_of(code)(f"`heed {name}` failed: {told.removeprefix('heed: ')}")
+    def _finish(self, command: processes.Command, *arguments: str) -> None:
+        """Waits for a command; runs it again for a while when a server that is not ours is still starting."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            code, output = command.finish(self._supervisor.pause)
+            if code == 0:
+                return
+            if code != errors.Away.exit_code or time.monotonic() > until:
+                break
+            self._supervisor.pause(1)
+            command = self._command(*arguments)
+        told = processes.telling_line(output) or f"exit code {code}"
+        raise _error_of(code)(f"`heed {' '.join(arguments)}` failed: {told.removeprefix('heed: ')}")
 
     def _start_heed(self, role: str, name: str, env: Mapping[str, str]) -> None:
         port = self._ports[name]
