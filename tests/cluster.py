@@ -87,7 +87,9 @@ class Cluster:
         return {(row["topic"], row["part"]): row["owner"] for row in self.sql(OWNED)}
 
     def homes_of(self, name: str) -> list[int]:
-        return sorted(part for (topic, part), owner in self.owners().items() if topic == topics.FACTS and owner == name)
+        return sorted(
+            part for (topic, part), owner in self.owners().items() if topic == topics.FACTS and owner == name
+        )
 
     def shared_by(self, names: Iterable[str]) -> bool:
         """Whether exactly these workers own all partitions, each home with all its topics, evenly."""
@@ -139,7 +141,9 @@ class Cluster:
         return stack.eventually(there, f"{contact} has frequency {frequency}", timeout, 0.005)
 
     def parked(self, topic: str | None = None) -> list[dict[str, Any]]:
-        return self.sql("select * from heed_ops.parked where %s::text is null or topic = %s order by id", topic, topic)
+        return self.sql(
+            "select * from heed_ops.parked where %s::text is null or topic = %s order by id", topic, topic
+        )
 
     # Kafka.
 
@@ -147,8 +151,12 @@ class Cluster:
         """Wait until what stands on the doors is in the log, and the log in the rows, and no nudge waits."""
         deadline = time.monotonic() + timeout
         for names in (topics.DOORS if doors_too else (), (topics.FACTS,), (topics.COMMANDS,)):
-            ends = {(name, part): end for name in names for part, end in broker.ends(self.bootstrap, name).items()}
-            assert oracle_database.wait_past(self.dsn, ends, deadline), f"not read to the end: {self._behind(ends)}"
+            ends = {
+                (name, part): end for name in names for part, end in broker.ends(self.bootstrap, name).items()
+            }
+            assert oracle_database.wait_past(self.dsn, ends, deadline), (
+                f"not read to the end: {self._behind(ends)}"
+            )
         assert oracle_database.wait_for_nudges(self.dsn, deadline), "nudges are left"
 
     def _behind(self, ends: dict[tuple[str, int], int]) -> dict[tuple[str, int], tuple[int, int]]:
@@ -196,7 +204,9 @@ class Cluster:
     def _samples(self, name: str, labels: dict[str, str]) -> list[tuple[str, dict[str, str], float]]:
         found = []
         for worker in self.alive:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[worker]}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.ports[worker]}/metrics", timeout=5
+            ) as answer:
                 text = answer.read().decode()
             for family in families(text):
                 found += [
@@ -261,7 +271,9 @@ def plain_producer(bootstrap: str, **more: object) -> Producer:
     )  # fmt: skip
 
 
-def send(producer: Producer, topic: str, raw: bytes | None, told: Callable[..., None] | None = None, **more: Any) -> None:
+def send(
+    producer: Producer, topic: str, raw: bytes | None, told: Callable[..., None] | None = None, **more: Any
+) -> None:
     """Produce one record; waits while the producer's queue is full."""
     while True:
         try:
@@ -298,7 +310,9 @@ def read_all(bootstrap: str, topic: str, count: int, timeout: float = 30) -> lis
     return found
 
 
-def click(contact: str, id: str | None = None, mailing: str = "m1", time: datetime | None = None, **more: Any) -> bytes:
+def click(
+    contact: str, id: str | None = None, mailing: str = "m1", time: datetime | None = None, **more: Any
+) -> bytes:
     """A click, as any producer may write it; `more` replaces members of the event."""
     event = {
         "specversion": "1.0",

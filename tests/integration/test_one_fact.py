@@ -15,17 +15,28 @@ from tests import stack
 
 
 @pytest.mark.capability("LAW-1", "LAW-4", "CEE-2")
-async def test_an_event_by_two_clients_and_later_with_another_time_is_one_fact(cluster: clusters.Cluster) -> None:
+async def test_an_event_by_two_clients_and_later_with_another_time_is_one_fact(
+    cluster: clusters.Cluster,
+) -> None:
     contact, id = _contact_with_other_places(), uuid.uuid4().hex
     now = datetime.now(UTC).replace(microsecond=0)
     raw = clusters.click(contact, id, time=now)
-    places = [await _by_aiokafka(cluster.bootstrap, contact, raw), _by_confluent(cluster.bootstrap, contact, raw)]
+    places = [
+        await _by_aiokafka(cluster.bootstrap, contact, raw),
+        _by_confluent(cluster.bootstrap, contact, raw),
+    ]
     cluster.settle()
     assert cluster.metric("heed_conflicts_total") == 0
-    places.append(_by_confluent(cluster.bootstrap, contact, clusters.click(contact, id, time=now + timedelta(minutes=1))))
+    places.append(
+        _by_confluent(
+            cluster.bootstrap, contact, clusters.click(contact, id, time=now + timedelta(minutes=1))
+        )
+    )
     cluster.settle()
 
-    assert places[0] != places[1], "the two clients have to use different partitions for this test to say anything"
+    assert places[0] != places[1], (
+        "the two clients have to use different partitions for this test to say anything"
+    )
     assert len(cluster.sql("select from heed_data.fact where subject = %s", f"contact:{contact}")) == 1
     row = cluster.row(contact)
     assert row is not None
@@ -77,7 +88,10 @@ def _by_confluent(bootstrap: str, contact: str, raw: bytes) -> int:
     places: list[int | None] = []
     producer = Producer({"bootstrap.servers": bootstrap})
     producer.produce(
-        topics.EMAIL_ACTIVITY, raw, f"contact:{contact}", on_delivery=lambda _, told: places.append(told.partition())
+        topics.EMAIL_ACTIVITY,
+        raw,
+        f"contact:{contact}",
+        on_delivery=lambda _, told: places.append(told.partition()),
     )
     assert producer.flush(20) == 0
     assert places[0] is not None
