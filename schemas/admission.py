@@ -95,7 +95,8 @@ _RULES: Final = {
     "type": "type is required: a string, one of the types in docs/events.md.",
     "subject": "subject must be contact: and 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -.",
     "time": "time is required: RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z.",
-    "dataschema": "dataschema must be urn:heed:<type>:<version>, or be left out (version 1).",
+    "dataschema": codec.DATASCHEMA_RULE,
+    "traceparent": "traceparent must be a string, or be left out.",
 }
 
 

@@ -29,7 +29,7 @@ _version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").
 _field: Final = re.compile(r" - at `\$\.([a-z0-9_]+)|missing required field `([a-z0-9_]+)`").search
 _bracket: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL).finditer
 
-_DATASCHEMA: Final = "dataschema must be urn:heed:<type>:<version>, or be left out (version 1)."
+DATASCHEMA_RULE: Final = "dataschema must be urn:heed:<type>:<version>, or be left out (version 1)."
 
 
 class Unreadable(Exception):
@@ -49,7 +49,7 @@ def version(dataschema: str | None, event: events.EventType) -> int:
         return event.version
     match = _version(dataschema)
     if match is None or match[1] != event.name:
-        raise Unreadable(Reason.INVALID, _DATASCHEMA)
+        raise Unreadable(Reason.INVALID, DATASCHEMA_RULE)
     if len(match[2]) > 6 or int(match[2]) > event.version:
         detail = f"dataschema names a version of {event.name} that is newer than {event.version}."
         raise Unreadable(Reason.NEWER_VERSION, detail)

@@ -16,6 +16,7 @@ from schemas import admission
 AT = datetime(2026, 11, 22, 14, 39, 47, 123_000, tzinfo=UTC)
 AHEAD = timedelta(seconds=300)
 HOMES = 8
+SECRET = "ada.lovelace@example.org"
 
 DATA: dict[str, dict[str, Any]] = {
     "mail.sent": {"mailing_id": "m1", "message_id": "m1/ada", "test": True},
