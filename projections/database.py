@@ -1,7 +1,8 @@
-"""Connections to PostgreSQL, and which of its errors mean "away" (wait, claim anew) and which mean "this data".
+"""Connections to PostgreSQL, and which of its errors mean "away" (wait, claim anew) and which mean "this
+data".
 
-Promises: every connection works in UTC, bounds what it may hold up (statement, lock and idle times), and notices a
-dead server by keepalives.
+Promises: every connection works in UTC, bounds what it may hold up (statement, lock and idle times), and
+notices a dead server by keepalives.
 Limits: synchronous psycopg; lanes and the relay have threads of their own.
 Called by: `streams`, `projections.shadow`, tests.
 """

@@ -1,20 +1,25 @@
 """Email engagement: which facts it is counted by, and how a contact's row is brought to an instant.
 
-Promises: what the row is, only the SQL function `engagement_at` says; here it is asked for the contacts given, and
-the table is made to agree. Whatever row was past its time is reported, so that a command tells of it (CEE-8).
+Promises: what the row is, only the SQL function `engagement_at` says; here it is asked for the contacts
+given, and the table is made to agree. Whatever row was past its time is reported, so that a command tells of
+it (CEE-8).
 Limits: as many contacts in one call as the caller has; all of homes that the caller owns.
 Called by: `projections.fold`, replay.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
+
+import psycopg
 
 INPUTS: Final = frozenset({"mail.clicked", "mail.delivered"})
 PRESENCE: Final = frozenset({"contact.deleted", "contact.restored"})
 
-TABLE: Final = "engagement"
-KEY: Final = "contact_id"
+COMMAND: Final = "engagement.expire"
+MOST: Final = 1000
 COLUMNS: Final = (
     "contact_id",
     "home",
@@ -29,11 +34,11 @@ COLUMNS: Final = (
 
 
 def counts(type_: str, mailing: str | None, test: bool) -> bool:
-    """Whether a fact can move a row: clicks and deliveries of a mailing that are no test, and presence (CEE-5)."""
+    """Whether a fact can move a row: clicks and deliveries of a mailing, no tests, and presence (CEE-5)."""
     return (type_ in INPUTS and mailing is not None and not test) or type_ in PRESENCE
 
 
-# Purpose: make the rows of these contacts what the facts say at %(at)s; answer those that were past their time.
+# Purpose: make the rows of these contacts what the facts say at %(at)s; answer those past their time.
 BRING: Final = """
 with asked as (
     select u.contact_id, u.home
@@ -68,3 +73,30 @@ select contact_id, home from engagement
 where home = any(%(homes)s::smallint[]) and valid_until <= %(at)s::timestamptz
 order by valid_until limit %(most)s
 """
+OVERDUE: Final = """
+select contact_id from engagement
+where contact_id = any(%(contacts)s::text[]) and valid_until <= %(at)s::timestamptz
+"""
+WAITING: Final = """
+exists (select from engagement where home = any(%(homes)s::smallint[]) and valid_until <= clock_timestamp())
+"""
+
+
+def bring(
+    connection: psycopg.Connection, asked: Sequence[tuple[str, int]], at: datetime
+) -> list[tuple[int, str, datetime]]:
+    """Make the rows of these (contact, home) what they are at an instant; answers (home, contact, due) of
+    those that were past their time."""
+    contacts, homes = [contact for contact, _ in asked], [home for _, home in asked]
+    return connection.execute(BRING, {"contacts": contacts, "homes": homes, "at": at}).fetchall()
+
+
+def due(connection: psycopg.Connection, homes: Iterable[int], at: datetime) -> list[tuple[str, int]]:
+    """Contacts of these homes whose row is past its time, with their home; at most `MOST`."""
+    return connection.execute(DUE, {"homes": list(homes), "at": at, "most": MOST}).fetchall()
+
+
+def overdue(connection: psycopg.Connection, contacts: Sequence[str], at: datetime) -> list[str]:
+    """Of these contacts, those whose row is past its time."""
+    found = connection.execute(OVERDUE, {"contacts": list(contacts), "at": at}).fetchall()
+    return [contact for (contact,) in found]

@@ -1,8 +1,9 @@
 """Positions: how far a reader has come in each partition, whose the partition is, and the instant T.
 
-Promises: a transaction that moves positions holds their rows, so only the owner of the epoch writes what belongs to
-them; who lost a partition learns it before it commits (`Fenced`). T never runs back for a home.
-Limits: `position` is the table of the connection's search path (heed_data for the fold, heed_ops for intake).
+Promises: a transaction that moves positions holds their rows, so only the owner of the epoch writes what
+belongs to them; who lost a partition learns it before it commits (`Fenced`). T never runs back for a home.
+Limits: `position` is the table of the connection's search path (heed_data for the fold, heed_ops for
+intake).
 Called by: the lanes of `streams`, `projections.fold`, replay, law tests.
 """
 
@@ -51,9 +52,10 @@ class Move:
 
 # Purpose: take partitions over; the update waits for a predecessor's open transaction, which is the fence.
 CLAIM: Final = """
-insert into position as p (reader, topic, part, epoch, next_offset, as_of, log_end, log_end_at, backend, owner, claimed_at)
-select %(reader)s, u.topic, u.part, 1, u.first, 'epoch', u.first, clock_timestamp(), pg_backend_pid(), %(owner)s,
-    clock_timestamp()
+insert into position as p (reader, topic, part, epoch, next_offset, as_of, log_end, log_end_at, backend,
+    owner, claimed_at)
+select %(reader)s, u.topic, u.part, 1, u.first, 'epoch', u.first, clock_timestamp(), pg_backend_pid(),
+    %(owner)s, clock_timestamp()
 from unnest(%(topics)s::text[], %(parts)s::int[], %(firsts)s::bigint[]) as u(topic, part, first)
 order by u.topic, u.part
 on conflict (reader, topic, part) do update set epoch = p.epoch + 1, owner = excluded.owner,
@@ -61,7 +63,7 @@ on conflict (reader, topic, part) do update set epoch = p.epoch + 1, owner = exc
 returning topic, part, epoch, next_offset, last_record
 """
 
-# Purpose: take our own partitions again after the connection was lost; nobody else may have taken them meanwhile.
+# Purpose: take our own partitions again on a new connection; nobody else may have taken them meanwhile.
 RECLAIM: Final = """
 update position p set epoch = p.epoch + 1, backend = pg_backend_pid(), claimed_at = clock_timestamp()
 from unnest(%(topics)s::text[], %(parts)s::int[], %(epochs)s::bigint[]) as u(topic, part, epoch)
@@ -80,13 +82,15 @@ with moves as (
     where p.reader = %(reader)s and p.epoch = m.epoch and p.next_offset = m.start
     order by p.topic, p.part for update of p
 ), now as (
-    select greatest(max(as_of), date_trunc('milliseconds', clock_timestamp()), %(at)s::timestamptz) as t from held
+    select greatest(max(as_of), date_trunc('milliseconds', clock_timestamp()), %(at)s::timestamptz) as t
+    from held
 )
 update position p set next_offset = m.next, as_of = now.t, log_end = greatest(m.log_end, m.next),
     log_end_at = clock_timestamp(), last_record = coalesce(m.last_record, p.last_record),
     read_at = coalesce(m.read_at, p.read_at)
 from moves m, now
-where p.reader = %(reader)s and p.topic = m.topic and p.part = m.part and p.epoch = m.epoch and p.next_offset = m.start
+where p.reader = %(reader)s and p.topic = m.topic and p.part = m.part and p.epoch = m.epoch
+    and p.next_offset = m.start
 returning now.t
 """
 
@@ -94,7 +98,8 @@ returning now.t
 HOLDERS: Final = """
 select distinct p.backend from position p
 join unnest(%(topics)s::text[], %(parts)s::int[]) as u(topic, part) using (topic, part)
-join pg_stat_activity a on a.pid = p.backend and a.datname = current_database() and a.backend_start <= p.claimed_at
+join pg_stat_activity a
+    on a.pid = p.backend and a.datname = current_database() and a.backend_start <= p.claimed_at
 where p.reader = %(reader)s and p.backend <> pg_backend_pid()
 """
 
@@ -107,13 +112,15 @@ def claim(
     Waits for a predecessor's open transaction as long as the connection's lock_timeout allows
     (psycopg.errors.LockNotAvailable then; `evict` ends the predecessor's backend).
     """
-    found = connection.execute(CLAIM, _named(reader, sorted(firsts)) | {"owner": owner, "firsts": _by(firsts)})
+    found = connection.execute(
+        CLAIM, _named(reader, sorted(firsts)) | {"owner": owner, "firsts": _by(firsts)}
+    )
     return _held(found)
 
 
 def reclaim(connection: psycopg.Connection, reader: str, held: Mapping[TP, Held]) -> dict[TP, Held]:
     """Own the same partitions on a new connection; raises `Fenced` if another worker took one of them."""
-    names = sorted(held)
+    names: list[TP] = sorted(held)
     found = _held(
         connection.execute(RECLAIM, _named(reader, names) | {"epochs": [held[name].epoch for name in names]})
     )
@@ -165,4 +172,6 @@ def _by(firsts: Mapping[TP, int]) -> list[int]:
 
 
 def _held(cursor: psycopg.Cursor) -> dict[TP, Held]:
-    return {(topic, part): Held(epoch, offset, last) for topic, part, epoch, offset, last in cursor.fetchall()}
+    return {
+        (topic, part): Held(epoch, offset, last) for topic, part, epoch, offset, last in cursor.fetchall()
+    }

@@ -1,8 +1,8 @@
 """Records of the log as a fold takes them: spans of partitions, decoded once, ready to be copied in.
 
 Promises: a batch says exactly which offsets it covers (`Span`), control records, aborted and compacted ones
-included; what cannot be read is set aside with its reason and never stops the others; of two contents under one
-key the smaller (time, digest) goes on, whichever came first.
+included; what cannot be read is set aside with its reason and never stops the others; of two contents under
+one key the smaller (time, digest) goes on, whichever came first.
 Limits: pure; one call decodes one batch (at most 8,000 records or 8 MiB).
 Called by: the fold lanes, replay, law tests.
 """
@@ -133,7 +133,8 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
     time = fact.time
     line = (
         f"{subject_text}\t{key}\t{source}\t{event_id}\t{type_text}\t{time}\t{version}\t{fact.digest}\t"
-        f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t{mailing_text}\t{data}\n"
+        f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
+        f"{mailing_text}\t{data}\n"
     )
     named = (subject, key)
     standing = out.lines.get(named)
@@ -175,4 +176,3 @@ def _escape(text: str) -> str:
 def identity(record: Record) -> str:
     """What a record is known by at the next claim: offset, append time, and a hash of its bytes."""
     return f"{record.offset}:{record.timestamp}:{blake2b(record.value or b'', digest_size=8).hexdigest()}"
-

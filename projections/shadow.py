@@ -1,10 +1,12 @@
-"""The shadow: a second pair of schemas, built from the log beside the live one, and what differs between them.
+"""The shadow: a second pair of schemas, built from the log beside the live one, and what differs between
+them.
 
-Promises: the live pair is only read. Both sides are brought to one instant and one set of offsets, then every column
-of every projection is compared (LAW-2). Rows that live had not looked at yet (a waiting nudge, past `valid_until`)
-are carried to the instant by the same function, and counted: 0 at rest. One shadow at a time, by an advisory lock
-that ends with its session; what an ended one left behind is dropped by the next.
-Limits: facts are compared by what was read from the log up to the snapshot's offsets; provenance is not compared.
+Promises: the live pair is only read. Both sides are brought to one instant and one set of offsets, then
+every column of every projection is compared (LAW-2). Rows that live had not looked at yet (a waiting nudge,
+past `valid_until`) are carried to the instant by the same function, and counted: 0 at rest. One shadow at a
+time, by an advisory lock that ends with its session; what an ended one left behind is dropped by the next.
+Limits: facts are compared by what was read from the log up to the snapshot's offsets; provenance is not
+compared.
 Called by: `heed replay`.
 """
 
@@ -84,7 +86,7 @@ class Difference:
 
     def __str__(self) -> str:
         if "row" in self.columns:
-            live, replayed = self.columns["row"]
+            _, replayed = self.columns["row"]
             return f"{self.table} {self.name}: {'only live' if replayed is None else 'only in the replay'}"
         told = ", ".join(f"{c}: live {a}, replayed {b}" for c, (a, b) in self.columns.items())
         return f"{self.table} {self.name}: {told}"
@@ -120,7 +122,10 @@ class Shadow:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.connection.closed or self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if (
+            self.connection.closed
+            or self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+        ):
             # Interrupted inside a statement: a fresh connection drops, once the old session is gone.
             self.connection.close()
             self.connection = database.connect(self._dsn, PATH, "heed replay", statement_seconds=0)
@@ -164,7 +169,9 @@ class Live:
     """A snapshot of the live pair: its offsets, and its rows at an instant chosen later."""
 
     def __init__(self, dsn: str) -> None:
-        self.connection = database.connect(dsn, "heed_data", "heed replay live", statement_seconds=0, idle_seconds=0)
+        self.connection = database.connect(
+            dsn, "heed_data", "heed replay live", statement_seconds=0, idle_seconds=0
+        )
         self.offsets: dict[int, int] = {}
 
     def __enter__(self) -> Live:

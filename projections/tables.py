@@ -1,10 +1,9 @@
 """Tables and views as SQLAlchemy Core sees them: what the API reads, and the nudges it appends.
 
-Promises: names and types as the migrations make them; a test compares them with a real database. The fold and
-the timers do not use this module: their statements are SQL of their own, in `projections/sql`.
+Promises: names and types as the migrations make them; a test compares them with a real database. The fold
+and the timers do not use this module: their statements are SQL of their own, in `projections/sql`.
 
 Limits: only the columns that are read here; the migrations say the rest (keys, checks, comments).
-
 Used by `api.engagement` and `api.operations`.
 """
 
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql import selectable
 
-_METADATA: Final = sa.MetaData()
+METADATA: Final = sa.MetaData()
 _Moment: Final = postgresql.TIMESTAMP(timezone=True)
 
 
@@ -34,13 +33,13 @@ def _row(*more: sa.Column[object]) -> tuple[sa.Column[object], ...]:
 
 contact_engagement: Final = sa.Table(
     "contact_engagement",
-    _METADATA,
+    METADATA,
     *_row(sa.Column("recency", sa.Integer), sa.Column("date_calculated", _Moment)),
     schema="heed_read",
 )
 freshness: Final = sa.Table(
     "freshness",
-    _METADATA,
+    METADATA,
     sa.Column("projection", sa.Text),
     sa.Column("topic", sa.Text),
     sa.Column("partition", sa.Integer),
@@ -49,7 +48,7 @@ freshness: Final = sa.Table(
 )
 parked: Final = sa.Table(
     "parked",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.BigInteger),
     sa.Column("reason", sa.Text),
     sa.Column("detail", sa.Text),
@@ -66,14 +65,14 @@ parked: Final = sa.Table(
 )
 engagement: Final = sa.Table(
     "engagement",
-    _METADATA,
+    METADATA,
     *_row(sa.Column("home", sa.SmallInteger), sa.Column("valid_until", _Moment)),
     schema="heed_data",
 )
-rule: Final = sa.Table("rule", _METADATA, sa.Column("period_months", sa.Integer), schema="heed_data")
+rule: Final = sa.Table("rule", METADATA, sa.Column("period_months", sa.Integer), schema="heed_data")
 position: Final = sa.Table(
     "position",
-    _METADATA,
+    METADATA,
     sa.Column("reader", sa.Text),
     sa.Column("topic", sa.Text),
     sa.Column("part", sa.Integer),
@@ -82,7 +81,7 @@ position: Final = sa.Table(
 )
 nudge: Final = sa.Table(
     "nudge",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.BigInteger),
     sa.Column("home", sa.SmallInteger),
     sa.Column("subject", sa.Text),

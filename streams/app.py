@@ -1,9 +1,10 @@
 """The worker: a Faust app whose agents hand batches to lanes.
 
-Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log to rows), one consumer
-group; positions live in PostgreSQL, what Kafka keeps of them is advice for lag tools. Its settings are pinned by
-`tests/unit/test_app.py`. SIGTERM finishes the transactions under way and leaves the group.
-Limits: classic group protocol, range assignor (all topics have as many partitions, so a home's stay together).
+Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log to rows), one
+consumer group; positions live in PostgreSQL, what Kafka keeps of them is advice for lag tools. Its settings
+are pinned by `tests/unit/test_app.py`. SIGTERM finishes the transactions under way and leaves the group.
+Limits: classic group protocol, range assignor (all topics have as many partitions, so a home's stay
+together).
 Called by: `heed worker`.
 """
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
 from faust.types import TP
 
-from projections import fold
+from projections import error_rate
 from schemas import metrics, settings, topics
 from streams import batches, fold_loop, intake, lanes, log, outbox, process, producer, topic_admin
 
@@ -69,12 +70,12 @@ class Worker:
         self.wake = asyncio.Event()
         self.out = producer.LogProducer(chosen.kafka, f"heed-{chosen.worker_name}")
         self.inspector = log.Inspector(chosen.kafka, self.loop)
-        rate = fold.ErrorRate()
+        rate = error_rate.ErrorRate()
         common = (chosen.worker_name, chosen.postgres, self.inspector, self._wake)
         self.folds = [
             fold_loop.FoldLane(
                 index, LANES, *common, homes=chosen.homes, timers=chosen.timers, rate=rate,
-                highwater=self._highwater, told=lambda: self.relay.wake(),
+                highwater=self._highwater, told=self._tell_relay,
             )
             for index in range(LANES)
         ]  # fmt: skip
@@ -102,11 +103,11 @@ class Worker:
             async for batch in stream:
                 batch.lane.offer(batch)
 
-        @self.app.on_partitions_revoked.connect
+        @self.app.on_partitions_revoked.connect  # type: ignore[arg-type]
         async def released(sender: Any, revoked: Any, **_: Any) -> None:
             await asyncio.gather(*(asyncio.to_thread(lane.release) for lane in self.lanes))
 
-        @self.app.on_partitions_assigned.connect
+        @self.app.on_partitions_assigned.connect  # type: ignore[arg-type]
         async def assigned(sender: Any, found: Any, **_: Any) -> None:
             if not found:
                 await self._check_topics()
@@ -118,24 +119,28 @@ class Worker:
         except Exception as error:
             process.die(error)
 
+    def _tell_relay(self) -> None:
+        self.relay.wake()
+
     def _wake(self) -> None:
         self.loop.call_soon_threadsafe(self.wake.set)
 
     def _homes(self) -> list[int]:
         return [home for lane in self.folds for home in lane.mine()]
 
+    def _consumer(self) -> batches.Consumer:
+        return cast("batches.Consumer", self.app.consumer)
+
     def _highwater(self, tp: TP) -> int | None:
         try:
-            end: int | None = self.app.consumer._thread.highwater(tp)
-            return end
+            return self._consumer().highwater(tp)
         except Exception:  # not assigned at this moment: nothing is known of its end
             return None
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
         await topic_admin.check(self.chosen.kafka, self.chosen.homes)
-        consumer = self.app.consumer
-        consumer.use(self.lanes, self.wake)
+        self._consumer().use(self.lanes, self.wake)
         for lane in self.lanes:
             lane.start()
         self.relay.start()
@@ -145,7 +150,9 @@ class Worker:
         await self.app.start()
         background = asyncio.create_task(self._tend())
         crashed = asyncio.create_task(self._crashed())
-        await asyncio.wait([asyncio.create_task(stopped.wait()), crashed], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [asyncio.create_task(stopped.wait()), crashed], return_when=asyncio.FIRST_COMPLETED
+        )
         background.cancel()
         if crashed.done():
             process.die(crashed.result())
@@ -157,8 +164,7 @@ class Worker:
         await self.out.stop()
 
     async def _crashed(self) -> BaseException:
-        while not self.app.crashed:
-            await asyncio.sleep(0.2)
+        await self.app._crashed.wait()
         reason: BaseException | None = self.app.crash_reason
         return reason or RuntimeError("the Faust app crashed")
 
@@ -178,11 +184,13 @@ class Worker:
                 metrics.LAG_SECONDS.labels(reader=reader).set(oldest)
             self._doubt_shorter_log(nexts)
             if nexts:
-                await self.app.consumer._thread.advise(nexts)
+                await self._consumer().advise(nexts)
 
     def _doubt_shorter_log(self, nexts: dict[TP, int]) -> None:
         now = self.loop.time()
-        short = {tp for tp, offset in nexts.items() if (end := self._highwater(tp)) is not None and end < offset}
+        short = {
+            tp for tp, offset in nexts.items() if (end := self._highwater(tp)) is not None and end < offset
+        }
         self._behind = {tp: self._behind.get(tp, now) for tp in short}
         for tp, since in self._behind.items():
             if now - since > BEHIND_SECONDS:

@@ -1,11 +1,13 @@
-"""Questions that the command line asks of the read views.
+"""Questions that the command line answers from the read views and the settings.
 
 Promises: reads `heed_read` only.
-Called by: `heed engagement`.
+Called by: `heed engagement`, `heed settings`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import psycopg.rows
@@ -19,7 +21,7 @@ COLUMNS = (
 )
 ONE = f"""
 select {COLUMNS} from heed_read.contact_engagement where contact_id = %(contact)s
-"""  # noqa: S608 - a constant
+"""
 
 
 def engagement(chosen: settings.Settings, contact: str) -> dict[str, Any]:
@@ -31,3 +33,12 @@ def engagement(chosen: settings.Settings, contact: str) -> dict[str, Any]:
         row = cursor.execute(ONE, {"contact": contact}).fetchone()
     empty: dict[str, Any] = dict.fromkeys(COLUMNS.split(", ")) | {"contact_id": contact}
     return row or empty
+
+
+def settings_in_force(chosen: settings.Settings) -> dict[str, str]:
+    """Every setting by its variable; passwords in the DSN are masked."""
+    values = {
+        settings.variable(one.name): str(getattr(chosen, one.name)) for one in dataclasses.fields(chosen)
+    }
+    values["HEED_POSTGRES"] = re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", values["HEED_POSTGRES"])
+    return values

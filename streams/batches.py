@@ -1,12 +1,13 @@
 """Faust's transport, in batches: one message per lane and micro-batch instead of one per record.
 
-Promises: a message's value is a `Batch` of spans that cover the log without a hole, control, aborted and compacted
-records included. A lane gets its next batch when it is ready for it; until then records gather (up to 8,000 or
-8 MiB), its partitions are left alone beyond that, and the other lanes' flow on. Where a lane reads on is decided by its claim in
-PostgreSQL alone: a batch fetched under an older claim is dropped, and the seek that follows a claim comes before the
-next fetch. Aborted records of transactions are never delivered (read_committed).
-Limits: overrides private parts of faust-streaming 0.15.3 and aiokafka 0.14.0; `tests/contract/test_faust.py` holds
-them to it.
+Promises: a message's value is a `Batch` of spans that cover the log without a hole, control, aborted and
+compacted records included. A lane gets its next batch when it is ready for it; until then records gather (up
+to 8,000 or 8 MiB), its partitions are left alone beyond that, and the other lanes' flow on. Where a lane
+reads on is decided by its claim in PostgreSQL alone: a batch fetched under an older claim is dropped, and
+the seek that follows a claim comes before the next fetch. Aborted records of transactions are never
+delivered (read_committed).
+Limits: overrides private parts of faust-streaming 0.15.3 and aiokafka 0.14.0; `tests/contract/test_faust.py`
+holds them to it.
 Called by: `streams.app`.
 """
 
@@ -16,7 +17,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aiokafka
 import aiokafka.errors
@@ -166,6 +167,10 @@ class Consumer(driver.Consumer):
         self.gathered = [Gathered(lane) for lane in lanes]
         self.wake = wake
 
+    async def advise(self, offsets: Mapping[TP, int]) -> None:
+        """Tell Kafka how far the lanes are, for lag tools."""
+        await cast("Thread", self._thread).advise(offsets)
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """On every assignment: lanes claim what is theirs; no fetch comes before their seek."""
         tps = self.assignment()
@@ -179,7 +184,7 @@ class Consumer(driver.Consumer):
         try:
             while not self.should_stop:
                 if not self.flow_active:
-                    await self.wait(self.can_resume_flow)
+                    await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
                     continue
                 self.wake.clear()
                 await self._follow_claims()
@@ -233,10 +238,14 @@ class Consumer(driver.Consumer):
     async def _something(self, fetch: asyncio.Task[Any] | None) -> None:
         """Wait for records, for a lane that has become ready, or until what has gathered is ripe."""
         now = time.monotonic()
-        waits = [max(0.0005, one.since + LINGER - now) for one in self.gathered if one.spans and one.lane.ready()]
+        waits = [
+            max(0.0005, one.since + LINGER - now) for one in self.gathered if one.spans and one.lane.ready()
+        ]
         woken = asyncio.ensure_future(self.wake.wait())
         others = [fetch] if fetch is not None else []
-        await asyncio.wait([woken, *others], timeout=min(waits, default=0.1), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [woken, *others], timeout=min(waits, default=0.1), return_when=asyncio.FIRST_COMPLETED
+        )
         woken.cancel()
 
     def _gather(self, found: Mapping[TP, SpanList], asked: Mapping[str, int]) -> None:
@@ -247,10 +256,20 @@ class Consumer(driver.Consumer):
 
     def _message(self, batch: Batch) -> tuple[TP, ConsumerMessage]:
         tp, span = next(iter(batch.spans.items()))
+        value: Any = batch
         message = ConsumerMessage(
-            tp.topic, tp.partition, span.end - 1, time.time(), 1, (), None, batch, None, 0, 0, tp,
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=span.end - 1,
+            timestamp=time.time(),
+            timestamp_type=1,
+            headers=None,
+            key=None,
+            value=value,
+            checksum=None,
+            tp=tp,
             generation_id=self.app.consumer_generation_id,
-        )  # fmt: skip
+        )
         return tp, message
 
 
@@ -260,7 +279,7 @@ class Transport(driver.Transport):
     Consumer = Consumer
 
 
-class Schema(faust.Schema):  # type: ignore[misc]
+class Schema(faust.Schema[Any, Any]):
     """Hands a batch through as it is: lanes decode."""
 
     def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:

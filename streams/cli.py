@@ -1,7 +1,8 @@
 """`heed`: every command of the command line.
 
-Promises: exit 0 done, 1 done with differences or failed items, 2 usage, 3 stopped on doubt, 69 a server cannot be
-reached; errors are one sentence on stderr that says what to do; with `--json` the answer is one JSON document.
+Promises: exit 0 done, 1 done with differences or failed items, 2 usage, 3 stopped on doubt, 69 a server
+cannot be reached; errors are one sentence on stderr that says what to do; with `--json` the answer is one
+JSON document.
 Limits: `up` and `down` need a checkout of the project (the folder `deploy`).
 Called by: the console script `heed`.
 """
@@ -115,7 +116,9 @@ def topics_check(as_json: Json = False) -> None:
 
 @app.command()
 def replay(
-    check: Annotated[bool, typer.Option("--check", help="Compare with the live tables; change nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with the live tables; change nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Fold the log anew beside the live tables and compare every column."""
@@ -170,7 +173,9 @@ def engagement_show(contact: str, as_json: Json = False) -> None:
 @settings_app.command("show")
 def settings_show(as_json: Json = False) -> None:
     """Every setting, with its value in force."""
-    shown = settings.Settings.load().shown()
+    from streams import ask
+
+    shown = ask.settings_in_force(settings.Settings.load())
     answer(shown, as_json, "\n".join(f"{name}={value}" for name, value in shown.items()))
 
 

@@ -1,8 +1,8 @@
 """The fold's lanes: facts and commands in, rows out.
 
-Promises: what one transaction does is `projections.fold`'s; here batches are decoded, positions are told how far they
-move, and what was done is counted. Nudges and due rows are looked for every 100 ms, with or without records, so rows
-follow time though Kafka be away (CEE-8).
+Promises: what one transaction does is `projections.fold`'s; here batches are decoded, positions are told how
+far they move, and what was done is counted. Nudges and due rows are looked for every 100 ms, with or without
+records, so rows follow time though Kafka be away (CEE-8).
 Limits: one transaction at a time in a lane; a batch is at most 8,000 records or 8 MiB.
 Called by: `streams.app`.
 """
@@ -17,7 +17,7 @@ import msgspec
 import psycopg
 from faust.types import TP
 
-from projections import database, fold, records
+from projections import database, engagement, error_rate, fold, records
 from schemas import commands, errors, metrics, topics
 from streams import lanes, log
 
@@ -42,7 +42,7 @@ class FoldLane(lanes.Lane):
         *,
         homes: int,
         timers: bool,
-        rate: fold.ErrorRate,
+        rate: error_rate.ErrorRate,
         highwater: Callable[[TP], int | None],
         told: Callable[[], None],
     ) -> None:
@@ -93,7 +93,10 @@ class FoldLane(lanes.Lane):
             return self._fold.advance(batch)
 
     def _read(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
-        moves = {(tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp)) for tp in claim.held}
+        moves = {
+            (tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp))
+            for tp in claim.held
+        }
         told = [r for tp, span in spans.items() if tp.topic == topics.FACTS for r in span.records]
         batch = fold.Batch(moves, records.decode(told, self.homes))
         for tp, span in spans.items():
@@ -116,8 +119,10 @@ class FoldLane(lanes.Lane):
         for accepted in facts.accepted[:: max(1, len(facts.accepted) // SAMPLES)]:
             metrics.ROW_DELAY_SECONDS.observe(max(0.0, (now - accepted).total_seconds()))
         for due in done.expired:
-            metrics.TIMER_LATENESS_SECONDS.labels(kind="engagement.expire").observe((done.at - due).total_seconds())
-        metrics.COMMANDS.labels(kind="engagement.expire").inc(done.commands)
+            metrics.TIMER_LATENESS_SECONDS.labels(kind=engagement.COMMAND).observe(
+                (done.at - due).total_seconds()
+            )
+        metrics.COMMANDS.labels(kind=engagement.COMMAND).inc(done.commands)
 
 
 def read_back(batch: fold.Batch, record: records.Record) -> None:

@@ -1,7 +1,8 @@
 """Intake: what stands at the doors goes onto the log, or is parked with its reason.
 
-Promises: judged by the one admission function; the position moves after the log's acknowledgements, so nothing is
-lost, and what is appended twice after a crash is one fact. Nothing that stands at a door can stop this reader.
+Promises: judged by the one admission function; the position moves after the log's acknowledgements, so
+nothing is lost, and what is appended twice after a crash is one fact. Nothing that stands at a door can stop
+this reader.
 Limits: at least once; the append time at the door is the clock an event is judged by.
 Called by: `streams.app`.
 """
@@ -9,13 +10,14 @@ Called by: `streams.app`.
 from __future__ import annotations
 
 import asyncio
+import collections
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from faust.types import TP
 
-from projections import database, fold, positions, records
+from projections import database, parked, positions, records
 from schemas import admission, errors, metrics, topics
 from streams import lanes, log, producer
 
@@ -61,9 +63,8 @@ class IntakeLane(lanes.Lane):
         self._append(admitted)
         self._commit(claim, spans, asides)
         self.moved(claim, spans)
-        for tp, span in spans.items():
-            parked = sum(1 for aside in asides if aside.topic == tp.topic and aside.part == tp.partition)
-            metrics.ADMITTED.labels(door=tp.topic).inc(len(span.records) - parked)
+        for door, number in collections.Counter(dict(record.headers)["door"] for record in admitted).items():
+            metrics.ADMITTED.labels(door=door.decode()).inc(number)
         for aside in asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
         return False
@@ -80,11 +81,13 @@ class IntakeLane(lanes.Lane):
 
     def _commit(self, claim: lanes.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
         assert self.connection is not None
-        moves = {(tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp)) for tp in claim.held}
+        moves = {
+            (tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp))
+            for tp in claim.held
+        }
         with self.connection.transaction():
             positions.move(self.connection, self.reader, moves)
-            if asides:
-                fold.park(self.connection, asides)
+            parked.park(self.connection, asides)
 
 
 def judge(
@@ -104,7 +107,9 @@ def judge(
         asides.append(rejected(outcome, record.topic, record.partition, record.offset))
 
 
-def fact_record(outcome: admission.Admitted, part: int | None = None, offset: int | None = None) -> producer.Record:
+def fact_record(
+    outcome: admission.Admitted, part: int | None = None, offset: int | None = None
+) -> producer.Record:
     """An admitted event as a record of the log: keyed by its subject, in its home, with where it came from."""
     headers = [("door", outcome.door.encode())]
     if part is not None and offset is not None:

@@ -1,9 +1,9 @@
 """Lanes: a thread, a connection, and the partitions it owns; what every reader has in common.
 
-Promises: a lane works only on partitions that it has claimed in PostgreSQL, and reads on where its claim says. A
-claim is checked against Kafka (`streams.log`). *Doubt* ends the process before anything is committed, with its
-reason as the last line (exit 3). A server that is *away* is waited for, with backoff; then the lane claims anew, and
-is fenced if another worker took its partitions meanwhile.
+Promises: a lane works only on partitions that it has claimed in PostgreSQL, and reads on where its claim
+says. A claim is checked against Kafka (`streams.log`). *Doubt* ends the process before anything is
+committed, with its reason as the last line (exit 3). A server that is *away* is waited for, with backoff;
+then the lane claims anew, and is fenced if another worker took its partitions meanwhile.
 Limits: one transaction at a time in a lane; partition p belongs to lane p mod the number of lanes.
 Called by: `streams.app`, which makes the lanes; `streams.batches`, which asks them what to fetch.
 """
@@ -47,7 +47,9 @@ class Lane(abc.ABC):
     reader: str
     path: str
 
-    def __init__(self, name: str, owner: str, dsn: str, inspector: log.Inspector, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, owner: str, dsn: str, inspector: log.Inspector, wake: Callable[[], None]
+    ) -> None:
         self.name = name
         self.owner = owner
         self.dsn = dsn
@@ -67,7 +69,8 @@ class Lane(abc.ABC):
         self._working = threading.Lock()
         self._waits = 0
         self._beat = 0.0
-        self._read_at = 0.0
+        self._oldest = 0.0
+        self._behind_since = 0.0
         self.connection: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -159,7 +162,8 @@ class Lane(abc.ABC):
         with self._changed:
             number, wanted = self._wanted_number, self._wanted
         if number != self._claimed_number or (self._claim is None and wanted):
-            self._take_over(number, wanted)
+            with self._working:
+                self._take_over(number, wanted)
             return True
         claim, batch = self._next(0.0 if more else TICK)
         if claim is None:
@@ -169,9 +173,12 @@ class Lane(abc.ABC):
 
     def _turn(self, claim: Claim, batch: batches.Batch | None, more: bool) -> bool:
         if batch is not None:
+            firsts = (span.records[0].timestamp for span in batch.spans.values() if span.records)
+            self._oldest = min(firsts, default=0) / 1000
             try:
                 return self.work(claim, self._unseen(claim, batch.spans))
             finally:
+                self._oldest = 0.0
                 self._busy = False
                 self._wake()
         if more or self.look(claim) or time.monotonic() - self._beat > HEARTBEAT:
@@ -207,7 +214,9 @@ class Lane(abc.ABC):
             return
         ends = self.inspector.ends(wanted)
         if lost is not None:
-            held = positions.reclaim(connection, self.reader, lost.held)
+            held = positions.reclaim(
+                connection, self.reader, {(tp.topic, tp.partition): one for tp, one in lost.held.items()}
+            )
         else:
             held = self._claim_waiting(connection, {(tp.topic, tp.partition): 0 for tp in wanted}, ends)
         metrics.CLAIMS.inc()
@@ -251,7 +260,9 @@ class Lane(abc.ABC):
         for tp, offset in skipped.items():
             self._log.warning("records expired unread", topic=tp.topic, part=tp.partition, until=offset)
             held = mine[tp]
-            moves[(tp.topic, tp.partition)] = positions.Move(held.epoch, held.next_offset, offset, ends[tp].end)
+            moves[(tp.topic, tp.partition)] = positions.Move(
+                held.epoch, held.next_offset, offset, ends[tp].end
+            )
         with connection.transaction():
             positions.move(connection, self.reader, moves)
 
@@ -273,22 +284,24 @@ class Lane(abc.ABC):
             self._log.warning("waiting for a server", error=process.first_line(error))
         delay = min(PATIENCE[1], PATIENCE[0] * 2**self._waits)
         self._waits = min(self._waits + 1, 1000)
-        time.sleep(delay * (0.5 + random.random() / 2))  # noqa: S311 - jitter, not a secret
+        time.sleep(delay * (0.5 + random.random() / 2))
 
     def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
-        """Records not read yet, and the seconds since the last one that was, while any wait."""
+        """Records not read yet, and the age of the oldest: by its append time once fetched, else since noticed."""
         claim = self._claim
         if claim is None:
             return 0, 0.0
         behind = sum(max(0, (highwater(tp) or 0) - offset) for tp, offset in claim.next.items())
-        return behind, (time.time() - self._read_at) if behind and self._read_at else 0.0
+        if not behind:
+            self._behind_since = 0.0
+            return 0, 0.0
+        self._behind_since = self._oldest or self._behind_since or time.time()
+        return behind, max(0.0, time.time() - self._behind_since)
 
     def moved(self, claim: Claim, spans: Mapping[TP, Any]) -> None:
         """A transaction has committed: stand behind these spans."""
         for tp, span in spans.items():
             claim.next[tp] = span.end
-            if span.records:
-                self._read_at = max(self._read_at, span.records[-1].timestamp / 1000)
         self._beat = time.monotonic()
 
 

@@ -1,8 +1,9 @@
-"""What lies on the log: ends of partitions, single records; and whether a position still fits what lies there.
+"""What lies on the log: ends of partitions, single records; and whether a position still fits what lies
+there.
 
-Promises: a claim is believed only if the log still reaches from its start to where the reader stands and, where it
-still lies there, the last record read is the same: so a truncated, replaced or recreated topic is noticed instead of
-being skipped in silence.
+Promises: a claim is believed only if the log still reaches from its start to where the reader stands and,
+where it still lies there, the last record read is the same: so a truncated, replaced or recreated topic is
+noticed instead of being skipped in silence.
 Limits: asks Kafka with a consumer of its own, without a group; a call takes up to 10 s.
 Called by: lanes (when they claim), replay.
 """
@@ -54,7 +55,8 @@ class Inspector:
 
     def ends(self, tps: Iterable[TP]) -> dict[TP, Ends]:
         """Ends of partitions; raises `errors.Away`, or `Replaced` for a topic that is not there."""
-        return self._ask(self._ends(list(tps)))
+        answer: dict[TP, Ends] = self._ask(self._ends(list(tps)))
+        return answer
 
     def check(self, held: Mapping[TP, positions.Held], ends: Mapping[TP, Ends]) -> dict[TP, int]:
         """Where to read on in each claimed partition; raises `Replaced` or `Lost`, `errors.Away`."""
@@ -98,7 +100,9 @@ class Inspector:
             there = await consumer.topics()
             for tp in tps:
                 if tp.topic not in there:
-                    raise Replaced(f"the topic {tp.topic} is gone: restore it, or create it with `heed topics create`.")
+                    raise Replaced(
+                        f"the topic {tp.topic} is gone: restore it, or create it with `heed topics create`."
+                    )
             asked = [aiokafka.TopicPartition(*tp) for tp in tps]
             first = await consumer.beginning_offsets(asked)
             end = await consumer.end_offsets(asked)

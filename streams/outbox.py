@@ -1,8 +1,9 @@
 """The relay: commands from the outbox onto the topic `commands`.
 
-Promises: in the order of their ids within a home, at least once; it deletes nothing, since the fold deletes an outbox
-row when it reads the command back. What was published but is still there after a minute is published again, so a
-topic that lost it heals. Idempotent, not transactional: control records would leave gaps.
+Promises: in the order of their ids within a home, at least once; it deletes nothing, since the fold deletes
+an outbox row when it reads the command back. What was published but is still there after a minute is
+published again, so a topic that lost it heals. Idempotent, not transactional: control records would leave
+gaps.
 Limits: homes that this worker's lanes own; a thread and a connection of its own.
 Called by: `streams.app`.
 """
@@ -31,7 +32,12 @@ select o.id, o.home, o.topic, o.key, o.body from outbox o
 join unnest(%(homes)s::smallint[], %(after)s::bigint[]) as u(home, after) on o.home = u.home and o.id > u.after
 order by o.home, o.id limit %(most)s
 """
-BACKLOG: Final = "select count(*) from outbox where home = any(%s::smallint[])"
+# Purpose: what waits in these homes: commands to publish or to be read back, nudges, contacts in error.
+WAITING: Final = """
+select (select count(*) from outbox where home = any(%(homes)s::smallint[])),
+    (select count(*) from nudge where home = any(%(homes)s::smallint[])),
+    (select count(distinct subject) from nudge where home = any(%(homes)s::smallint[]) and error is not null)
+"""
 
 
 class Relay:
@@ -93,15 +99,20 @@ class Relay:
             self._after, self._since = {}, time.monotonic()
         self._after = {home: self._after.get(home, 0) for home in homes}
         connection = self._connected()
-        backlog = connection.execute(BACKLOG, (homes,)).fetchone()
-        metrics.OUTBOX_BACKLOG.set(backlog[0] if backlog else 0)
-        if not homes or not backlog or not backlog[0]:
+        (waiting,) = connection.execute(WAITING, {"homes": homes}).fetchall()
+        for gauge, number in zip(
+            (metrics.OUTBOX_BACKLOG, metrics.NUDGES, metrics.CONTACT_ERRORS), waiting, strict=True
+        ):
+            gauge.set(number)
+        if not waiting[0]:
             return False
         named = {"homes": homes, "after": [self._after[home] for home in homes], "most": MOST}
         rows = connection.execute(NEXT, named).fetchall()
         if not rows:
             return False
-        records = [producer.Record(topic, home, key.encode(), bytes(body)) for _, home, topic, key, body in rows]
+        records = [
+            producer.Record(topic, home, key.encode(), bytes(body)) for _, home, topic, key, body in rows
+        ]
         sent = asyncio.run_coroutine_threadsafe(self._out.append(records, timeout=10.0), self._loop)
         try:
             sent.result(15.0)
@@ -115,5 +126,5 @@ class Relay:
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = database.connect(self._dsn, database.OPS_PATH, f"{self._owner} relay")
+            self._connection = database.connect(self._dsn, database.LIVE_PATH, f"{self._owner} relay")
         return self._connection

@@ -1,7 +1,7 @@
 """Parked records by hand: list them, drive them again.
 
-Promises: driving again judges the stored bytes by the one admission function and the clock of now; a record leaves
-`parked` only after the log has acknowledged its fact, so a crash between makes at worst a duplicate.
+Promises: driving again judges the stored bytes by the one admission function and the clock of now; a record
+leaves `parked` only after the log has acknowledged its fact, so a crash between makes at worst a duplicate.
 Limits: a thousand records at a time, oldest first.
 Called by: `heed parked`.
 """

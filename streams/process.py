@@ -1,7 +1,7 @@
 """A process of Heed: how it logs, and how it ends.
 
-Promises: one JSON object a line on stderr, never an address, a name or a payload; the last line says why the process
-ended. What libraries say over and over (a broker that is away) is let through once in ten seconds.
+Promises: one JSON object a line on stderr, never an address, a name or a payload; the last line says why the
+process ended. What libraries say over and over (a broker that is away) is let through once in ten seconds.
 Limits: exit codes are those of names.md: 0 done, 2 usage, 3 stopped on doubt, 69 a server cannot be reached.
 Called by: every entry point, and by lanes when they stop on doubt.
 """
@@ -25,10 +25,10 @@ QUIET_SECONDS = 10.0
 
 
 def set_up_logs(level: str, **bound: str) -> None:
-    """JSON lines on stderr for our own log and the libraries'."""
+    """JSON lines on stderr for our own log and the libraries'; `bound` stands in every line, whatever its thread."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            lambda _, __, event: {**bound, **event},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -38,7 +38,6 @@ def set_up_logs(level: str, **bound: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(**bound)
     root = logging.getLogger()
     root.handlers = [_Handler()]
     root.setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
 """Records onto Kafka, all acknowledged or an error.
 
-Promises: idempotent, acks from all replicas; when `append` returns, every record stands on its topic. When it
-raises, some may stand there: whoever appends again makes duplicates, which the fold drops. After a failure the
-producer is made anew, so a broken sequence cannot outlive it.
+Promises: idempotent, acks from all replicas; when `append` returns, every record stands on its topic. When
+it raises, some may stand there: whoever appends again makes duplicates, which the fold drops. After a
+failure the producer is made anew, so a broken sequence cannot outlive it.
 Limits: one event loop; a call takes as long as `timeout` at most.
 Called by: intake, the relay, the API, `heed parked redrive`.
 """

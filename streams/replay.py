@@ -1,8 +1,8 @@
 """`heed replay --check`: the log folded from its start into a shadow, and compared with the live tables.
 
-Promises: beside live traffic, whose tables it only reads; leaves nothing behind, also when interrupted (SIGINT,
-SIGTERM; after kill -9 the next replay clears up). Reads exactly as far as live has folded, so both sides hold the same
-facts; nothing is published.
+Promises: beside live traffic, whose tables it only reads; leaves nothing behind, also when interrupted
+(SIGINT, SIGTERM; after kill -9 the next replay clears up). Reads exactly as far as live has folded, so both
+sides hold the same facts; nothing is published.
 Limits: one at a time; needs room for the facts once more.
 Called by: `heed replay`.
 """
@@ -68,7 +68,11 @@ def _interrupt(*_: object) -> None:
 
 
 async def _check(
-    chosen: settings.Settings, console: rich.console.Console, built: shadow.Shadow, live: shadow.Live, found: Found
+    chosen: settings.Settings,
+    console: rich.console.Console,
+    built: shadow.Shadow,
+    live: shadow.Live,
+    found: Found,
 ) -> None:
     columns = (
         rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(),
@@ -79,7 +83,9 @@ async def _check(
         async with log.reading(chosen.kafka) as consumer:
             reader = Reader(consumer, chosen.homes, built)
             task = progress.add_task("facts", total=sum(live.read_up_to().values()))
-            await reader.come_near(live, lambda done, total: progress.update(task, completed=done, total=total))
+            await reader.come_near(
+                live, lambda done, total: progress.update(task, completed=done, total=total)
+            )
             offsets = live.snapshot()
             await reader.read_to(offsets)
             progress.update(task, completed=sum(offsets.values()), total=sum(offsets.values()))
@@ -126,7 +132,9 @@ class Reader:
         first = await self._consumer.beginning_offsets(list(self._tps.values()))
         lost = sum(first.values())
         if lost:
-            raise errors.Doubt(f"the log does not start at 0: {lost} facts are gone. Restore `facts`, then replay.")
+            raise errors.Doubt(
+                f"the log does not start at 0: {lost} facts are gone. Restore `facts`, then replay."
+            )
         began = time.monotonic()
         while True:
             bounds = live.read_up_to()
@@ -144,7 +152,9 @@ class Reader:
             if await self._read(bounds):
                 stuck = time.monotonic() + STUCK_SECONDS
             elif time.monotonic() > stuck:
-                raise errors.Away(f"Kafka gave nothing for {STUCK_SECONDS:.0f} s, though live has read further")
+                raise errors.Away(
+                    f"Kafka gave nothing for {STUCK_SECONDS:.0f} s, though live has read further"
+                )
 
     async def _read(self, bounds: dict[int, int]) -> int:
         open_ = [self._tps[part] for part in self._at if self._at[part] < bounds.get(part, 0)]

@@ -1,7 +1,7 @@
 """Heed's topics on a broker: created as `schemas.topics` declares them, and checked.
 
-Promises: creating is idempotent; a topic that exists with another partition count or other settings is never touched,
-it is an error that says how to mend it.
+Promises: creating is idempotent; a topic that exists with another partition count or other settings is never
+touched, it is an error that says how to mend it.
 Limits: three copies of each partition, or as many as there are brokers.
 Called by: `heed topics`, every worker and the API at their start, tests.
 """
@@ -95,7 +95,9 @@ def _raise_refused(answer: object) -> None:
         name, code = told[0], told[1]
         if code not in (0, aiokafka.errors.TopicAlreadyExistsError.errno):
             kind = aiokafka.errors.for_code(code).__name__
-            raise errors.Usage(f"topic {name} could not be created: {kind}. Check the broker's limits and rights.")
+            raise errors.Usage(
+                f"topic {name} could not be created: {kind}. Check the broker's limits and rights."
+            )
 
 
 async def _connect(bootstrap: str) -> AIOKafkaAdminClient:
@@ -104,5 +106,7 @@ async def _connect(bootstrap: str) -> AIOKafkaAdminClient:
         await admin.start()
     except aiokafka.errors.KafkaError as error:
         await admin.close()
-        raise errors.Away(f"Kafka cannot be reached at {bootstrap}: is it running, is HEED_KAFKA right?") from error
+        raise errors.Away(
+            f"Kafka cannot be reached at {bootstrap}: is it running, is HEED_KAFKA right?"
+        ) from error
     return admin

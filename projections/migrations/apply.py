@@ -1,7 +1,7 @@
 """Bring a database to this version of Heed's tables.
 
-Promises: idempotent; one at a time (an advisory lock), so that every worker may call it; nothing half-made (one
-transaction). The first values of the rules come from the settings, once.
+Promises: idempotent; one at a time (an advisory lock), so that every worker may call it; nothing half-made
+(one transaction). The first values of the rules come from the settings, once.
 Limits: PostgreSQL 15 and later.
 Called by: `heed migrate`, tests.
 """

@@ -1,7 +1,7 @@
 """The SQL of every revision, for the live pair of schemas and for a replay's shadow pair.
 
-Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once), `<rev>_data.sql` and
-`<rev>_read.sql` (the pair, under whatever names); `{ops}`, `{data}` and `{read}` stand for schema names.
+Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once), `<rev>_data.sql`
+and `<rev>_read.sql` (the pair, under whatever names); `{ops}`, `{data}` and `{read}` stand for schema names.
 Limits: files are immutable once released; a later revision adds its own.
 Called by: the revisions in `versions/`, and `projections.shadow`, which applies every pair file in order.
 """

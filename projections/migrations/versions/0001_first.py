@@ -1,4 +1,5 @@
-"""The three schemas: heed_ops (machinery), heed_data (what a replay rebuilds), heed_read (what dashboards read)."""
+"""The three schemas: heed_ops (machinery), heed_data (what a replay rebuilds), heed_read (what dashboards
+read)."""
 
 from alembic import op
 

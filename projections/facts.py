@@ -1,0 +1,113 @@
+"""Facts into the table `fact`: copied to the side first, then merged, each once for ever.
+
+Promises: `stage` waits for this client and locks nothing; `merge` is one statement that waits for no client.
+Of two contents under one key the smaller (time, digest) stands, whichever came first (LAW-1); what came
+again is counted as a duplicate, what said something else as a conflict.
+Limits: one staged batch a transaction; the connection has had `prepare`.
+Called by: `projections.fold`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import psycopg
+
+from projections import database, records
+
+STAGE: Final = """
+create temp table if not exists incoming (
+    subject text, key uuid, source text, id text, type text, time timestamptz, version smallint, digest uuid,
+    accepted timestamptz, test bool, part smallint, off bigint, mailing text, data text)
+on commit delete rows
+"""
+COPY: Final = "copy incoming from stdin"
+
+# Purpose: every fact once; of two contents under one key the smaller (time, digest) stands. Answers how many
+# are new, by type, and the subjects of those that replaced another content.
+MERGE: Final = """
+with merged as (
+    insert into fact as f (subject, key, source, id, type, time, version, digest, accepted, test, part, off,
+        mailing, data)
+    select subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing, data
+    from incoming
+    on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
+        version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
+        test = excluded.test, part = excluded.part, off = excluded.off, mailing = excluded.mailing, data = excluded.data
+    where (excluded.time, excluded.digest) < (f.time, f.digest)
+    returning f.type, case when xmax = 0 then null else f.subject end as replaced
+)
+select type, replaced, count(*) from merged group by type, replaced
+"""
+
+# Purpose: of the staged facts that were there already, how many say something else.
+CONFLICTING: Final = """
+select count(*) from incoming i join fact f using (subject, key)
+where (i.time, i.digest) <> (f.time, f.digest)
+"""
+
+
+@dataclasses.dataclass(slots=True)
+class Merged:
+    """What a merge did: new facts by type, subjects whose fact got another content, what came again."""
+
+    folded: dict[str, int] = dataclasses.field(default_factory=dict)
+    replaced: list[str] = dataclasses.field(default_factory=list)
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """Make the place where a batch is staged; once for each connection."""
+    connection.execute(STAGE)
+
+
+def stage(connection: psycopg.Connection, facts: records.Decoded) -> None:
+    """Copy a batch to the side, inside the caller's transaction."""
+    if facts.lines:
+        with connection.cursor().copy(COPY) as copy:
+            copy.write(facts.text())
+
+
+def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
+    """Merge what was staged, inside the same transaction."""
+    done = Merged(duplicates=facts.duplicates, conflicts=facts.conflicts)
+    if not facts.lines:
+        return done
+    replaced = 0
+    for type_, subject, number in connection.execute(MERGE).fetchall():
+        if subject is None:
+            done.folded[type_] = number
+        else:
+            replaced += number
+            done.replaced.append(subject)
+    again = len(facts.lines) - sum(done.folded.values()) - replaced
+    lost = _count(connection, CONFLICTING) if again else 0
+    done.conflicts += lost + replaced
+    done.duplicates += again - lost
+    return done
+
+
+def sift(connection: psycopg.Connection, facts: records.Decoded) -> None:
+    """Take out of a batch what PostgreSQL refuses to keep, line by line; it is set aside as unstorable.
+
+    For lines that admission would never have let through: a stranger wrote on the log.
+    """
+    for name, (_, _, line, origin) in list(facts.lines.items()):
+        try:
+            with connection.transaction(force_rollback=True):
+                with connection.cursor().copy(COPY) as copy:
+                    copy.write(line)
+                connection.execute(MERGE)
+        except psycopg.Error as error:
+            if database.is_away(error):
+                raise
+            del facts.lines[name]
+            facts.asides.append(records.refused(origin))
+
+
+def _count(connection: psycopg.Connection, statement: str) -> int:
+    row = connection.execute(statement.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
