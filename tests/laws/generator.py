@@ -33,14 +33,14 @@ KINDS = (
 AHEAD = timedelta(minutes=5)
 MS = timedelta(milliseconds=1)
 DAY = timedelta(days=1)
-NOW = datetime(2026, 11, 22, 14, 39, 47, 123000, UTC)
+NOW = datetime(2096, 11, 22, 14, 39, 47, 123000, UTC)  # a fold's T is never before the clock
 NOWS = (
     NOW,
-    datetime(2024, 2, 29, 12, 0, tzinfo=UTC),
-    datetime(2025, 2, 28, 9, 0, tzinfo=UTC),
-    datetime(2025, 3, 1, 0, 0, 0, 1000, UTC),
-    datetime(2026, 3, 31, 23, 59, 59, 999000, UTC),
-    datetime(2028, 2, 29, 0, 0, tzinfo=UTC),
+    datetime(2096, 2, 29, 12, 0, tzinfo=UTC),
+    datetime(2097, 2, 28, 9, 0, tzinfo=UTC),
+    datetime(2097, 3, 1, 0, 0, 0, 1000, UTC),
+    datetime(2096, 3, 31, 23, 59, 59, 999000, UTC),
+    datetime(2092, 2, 29, 0, 0, tzinfo=UTC),
 )
 STYLES = 5
 INDIA = timezone(timedelta(hours=5, minutes=30))
