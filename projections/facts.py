@@ -34,7 +34,8 @@ with merged as (
     from incoming
     on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
         version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
-        test = excluded.test, part = excluded.part, off = excluded.off, mailing = excluded.mailing, data = excluded.data
+        test = excluded.test, part = excluded.part, off = excluded.off, mailing = excluded.mailing,
+        data = excluded.data
     where (excluded.time, excluded.digest) < (f.time, f.digest)
     returning f.type, case when xmax = 0 then null else f.subject end as replaced
 )

@@ -55,6 +55,10 @@ select count(*) from (
     union select substr(subject, 9) from heed_data.nudge where subject like 'contact:%%') b
 """
 
+SUBJECTS: Final = """
+select distinct subject from fact where subject > %s and subject like 'contact:%%' order by 1 limit %s
+"""
+
 ROWS_DIFFER: Final = """
 select coalesce(l.contact_id, s.contact_id), to_jsonb(l) - 'carried', to_jsonb(s)
 from live_rows l full join {shadow}.engagement s using (contact_id)
@@ -62,7 +66,7 @@ where row({live_columns}) is distinct from row({shadow_columns})
 order by 1
 """
 
-# Purpose: facts that stand on one side only or say something else, among those read up to the offsets compared.
+# Purpose: facts that stand on one side only or say something else, among those read up to the offsets.
 FACTS_DIFFER: Final = """
 with read_to as (select * from unnest(%(parts)s::int[], %(offsets)s::bigint[]) as u(part, next_offset))
 select coalesce(l.subject, s.subject), to_jsonb(l), to_jsonb(s)
@@ -142,13 +146,10 @@ class Shadow:
             self._moves[part].start = self._moves[part].end
 
     def bring(self, at: datetime) -> Iterator[int]:
-        """Make the row of every contact at an instant, in steps; yields how many contacts each step brought."""
+        """Make the row of every contact at an instant, in steps; yields how many each step brought."""
         after = ""
         while True:
-            found = self.connection.execute(
-                "select distinct subject from fact where subject > %s and subject like 'contact:%%' order by 1 limit %s",
-                (after, CHUNK),
-            ).fetchall()
+            found = self.connection.execute(SUBJECTS, (after, CHUNK)).fetchall()
             if not found:
                 return
             after = found[-1][0]

@@ -103,12 +103,12 @@ class Worker:
             async for batch in stream:
                 batch.lane.offer(batch)
 
-        @self.app.on_partitions_revoked.connect  # type: ignore[arg-type]
-        async def released(sender: Any, revoked: Any, **_: Any) -> None:
+        @self.app.on_partitions_revoked.connect
+        async def released(*_: Any, **__: Any) -> None:
             await asyncio.gather(*(asyncio.to_thread(lane.release) for lane in self.lanes))
 
         @self.app.on_partitions_assigned.connect  # type: ignore[arg-type]
-        async def assigned(sender: Any, found: Any, **_: Any) -> None:
+        async def assigned(_: Any, found: Any, **__: Any) -> None:
             if not found:
                 await self._check_topics()
 
@@ -196,8 +196,8 @@ class Worker:
             if now - since > BEHIND_SECONDS:
                 process.die(
                     log.Replaced(
-                        f"{tp.topic} {tp.partition} ends before {nexts[tp]}, where this worker stands: Kafka's data "
-                        "was truncated or replaced. Restore it, or start on a new database."
+                        f"{tp.topic} {tp.partition} ends before {nexts[tp]}, where this worker stands: "
+                        "Kafka's data was truncated or replaced. Restore it, or start on a new database."
                     )
                 )
 

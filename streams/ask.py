@@ -16,8 +16,8 @@ from projections import database
 from schemas import errors, identity, settings
 
 COLUMNS = (
-    "contact_id, date_first_click, date_last_click, recency, frequency, volume, volume_last_30, period_months, "
-    "date_calculated"
+    "contact_id, date_first_click, date_last_click, recency, frequency, volume, volume_last_30, "
+    "period_months, date_calculated"
 )
 ONE = f"""
 select {COLUMNS} from heed_read.contact_engagement where contact_id = %(contact)s
@@ -25,7 +25,7 @@ select {COLUMNS} from heed_read.contact_engagement where contact_id = %(contact)
 
 
 def engagement(chosen: settings.Settings, contact: str) -> dict[str, Any]:
-    """A contact's row; without one every value but its id is None. Raises `errors.Usage` for an ill-formed id."""
+    """A contact's row; without one every value but its id is None. `errors.Usage` for an ill-formed id."""
     if not identity.is_contact_id(contact):
         raise errors.Usage("A contact id is 1 to 64 characters of A-Z a-z 0-9 _ . ~ -")
     with database.connect(chosen.postgres, "heed_read", "heed engagement") as connection:

@@ -178,7 +178,7 @@ class Consumer(driver.Consumer):
             one.lane.assign(frozenset(tp for tp in tps if one.lane.owns(tp)))
         return {}
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ARG002
         fetch: asyncio.Task[Any] | None = None
         asked: dict[str, int] = {}
         try:
@@ -282,8 +282,8 @@ class Transport(driver.Transport):
 class Schema(faust.Schema[Any, Any]):
     """Hands a batch through as it is: lanes decode."""
 
-    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:
+    def loads_key(self, *_: Any, **__: Any) -> None:
         return None
 
-    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
+    def loads_value(self, _: Any, message: Any, **__: Any) -> Any:
         return message.value

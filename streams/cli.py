@@ -42,7 +42,7 @@ def main() -> None:
         sys.stderr.write(f"heed: {error}\n")
         sys.exit(error.exit_code)
     except Exception:
-        # A fault of ours: its trace is for the report, its exit code must not read as "done, with differences".
+        # A fault of ours: its trace is for the report; the exit code must not read as "with differences"
         traceback.print_exc()
         sys.exit(errors.Doubt.exit_code)
 

@@ -65,7 +65,7 @@ class FoldLane(lanes.Lane):
     def opened(self, connection: psycopg.Connection) -> None:
         self._fold = fold.Fold(connection, self.homes, timers=self.timers)
 
-    def look(self, claim: lanes.Claim) -> bool:
+    def look(self) -> bool:
         assert self._fold is not None
         return self._fold.waiting(self.mine())
 
@@ -126,7 +126,7 @@ class FoldLane(lanes.Lane):
 
 
 def read_back(batch: fold.Batch, record: records.Record) -> None:
-    """A record of `commands`: its outbox row may go, and whom it names is looked at; a stranger's does nothing."""
+    """A record of `commands`: its outbox row may go, who is named is looked at; a stranger's does nothing."""
     try:
         told = commands.read(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -51,7 +51,7 @@ class IntakeLane(lanes.Lane):
     def owns(self, tp: TP) -> bool:
         return tp.topic in topics.DOORS
 
-    def look(self, claim: lanes.Claim) -> bool:
+    def look(self) -> bool:
         return False
 
     def work(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> bool:
@@ -110,7 +110,7 @@ def judge(
 def fact_record(
     outcome: admission.Admitted, part: int | None = None, offset: int | None = None
 ) -> producer.Record:
-    """An admitted event as a record of the log: keyed by its subject, in its home, with where it came from."""
+    """An admitted event as a record of the log: keyed by subject, in its home, with where it came from."""
     headers = [("door", outcome.door.encode())]
     if part is not None and offset is not None:
         headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]

@@ -42,7 +42,7 @@ class Claim:
 
 
 class Lane(abc.ABC):
-    """The skeleton of a reader's lane; a reader says what a batch does (`work`) and what it does without one."""
+    """The skeleton of a reader's lane; a reader says what a batch does, and what it does without one."""
 
     reader: str
     path: str
@@ -101,7 +101,7 @@ class Lane(abc.ABC):
             self._changed.notify_all()
 
     def release(self, patience: float = 4.0) -> None:
-        """The group takes the partitions away: take nothing more, and wait a while for the transaction under way."""
+        """The group takes the partitions away: take nothing more, wait a while for what is under way."""
         self.assign(frozenset())
         if self._working.acquire(timeout=patience):
             self._working.release()
@@ -133,10 +133,10 @@ class Lane(abc.ABC):
         """Take in spans (none: look after what waits); answers whether there is more to do at once."""
 
     @abc.abstractmethod
-    def look(self, claim: Claim) -> bool:
+    def look(self) -> bool:
         """Whether something waits besides records; cheap."""
 
-    def opened(self, connection: psycopg.Connection) -> None:
+    def opened(self, connection: psycopg.Connection) -> None:  # noqa: B027 - most readers need nothing
         """A new connection: prepare what it needs."""
 
     def _run(self) -> None:
@@ -181,7 +181,7 @@ class Lane(abc.ABC):
                 self._oldest = 0.0
                 self._busy = False
                 self._wake()
-        if more or self.look(claim) or time.monotonic() - self._beat > HEARTBEAT:
+        if more or self.look() or time.monotonic() - self._beat > HEARTBEAT:
             return self.work(claim, {})
         return False
 
@@ -200,8 +200,9 @@ class Lane(abc.ABC):
         for tp, span in spans.items():
             if span.start != claim.next[tp]:
                 raise positions.Gap(
-                    f"{tp.topic} {tp.partition}: stood at {claim.next[tp]}, the log gave [{span.start}, {span.end}). "
-                    "It was truncated or replaced: run `heed doctor`, or restore the log."
+                    f"{tp.topic} {tp.partition}: stood at {claim.next[tp]}, "
+                    f"the log gave [{span.start}, {span.end}). "
+                    "It was truncated or replaced: restore it, or start on a new database."
                 )
         return spans
 
@@ -287,7 +288,7 @@ class Lane(abc.ABC):
         time.sleep(delay * (0.5 + random.random() / 2))
 
     def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
-        """Records not read yet, and the age of the oldest: by its append time once fetched, else since noticed."""
+        """Records not read yet, and the age of the oldest: by append time once fetched, else as noticed."""
         claim = self._claim
         if claim is None:
             return 0, 0.0

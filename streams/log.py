@@ -67,14 +67,16 @@ class Inspector:
             nexts[tp] = position.next_offset
             if position.next_offset > end.end:
                 raise Replaced(
-                    f"{tp.topic} {tp.partition} ends at {end.end}, but was read up to {position.next_offset}: "
-                    "Kafka's data was truncated or replaced. Restore it, or start on a new database."
+                    f"{tp.topic} {tp.partition} ends at {end.end}, but was read up to "
+                    f"{position.next_offset}: Kafka's data was truncated or replaced. "
+                    "Restore it, or start on a new database."
                 )
             if position.next_offset < end.first:
                 if tp.topic not in MAY_EXPIRE:
                     raise Lost(
-                        f"{tp.topic} {tp.partition} begins at {end.first}, but was read up to {position.next_offset}: "
-                        f"{end.first - position.next_offset} records are lost. Restore the topic from a backup."
+                        f"{tp.topic} {tp.partition} begins at {end.first}, but was read up to "
+                        f"{position.next_offset}: {end.first - position.next_offset} records are lost. "
+                        "Restore the topic from a backup."
                     )
                 nexts[tp] = end.first
             elif position.last_record:
@@ -121,8 +123,8 @@ class Inspector:
                     # A compacted topic may have dropped the record itself; then there is nothing to compare.
                     if some[0].offset == offset and records.identity(some[0]) != expected:
                         raise Replaced(
-                            f"{tp.topic} {tp.partition}: another record stands at {offset} than the one that was read. "
-                            "Kafka's data was replaced. Restore it, or start on a new database."
+                            f"{tp.topic} {tp.partition}: another record stands at {offset} than the one that "
+                            "was read. Kafka's data was replaced. Restore it, or start on a new database."
                         )
                     consumer.pause(tp)
 

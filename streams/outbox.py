@@ -29,7 +29,8 @@ AGAIN: Final = 60.0
 
 NEXT: Final = """
 select o.id, o.home, o.topic, o.key, o.body from outbox o
-join unnest(%(homes)s::smallint[], %(after)s::bigint[]) as u(home, after) on o.home = u.home and o.id > u.after
+join unnest(%(homes)s::smallint[], %(after)s::bigint[]) as u(home, after)
+    on o.home = u.home and o.id > u.after
 order by o.home, o.id limit %(most)s
 """
 # Purpose: what waits in these homes: commands to publish or to be read back, nudges, contacts in error.

@@ -25,7 +25,7 @@ QUIET_SECONDS = 10.0
 
 
 def set_up_logs(level: str, **bound: str) -> None:
-    """JSON lines on stderr for our own log and the libraries'; `bound` stands in every line, whatever its thread."""
+    """JSON lines on stderr, ours and the libraries'; `bound` stands in every line, whatever its thread."""
     structlog.configure(
         processors=[
             lambda _, __, event: {**bound, **event},

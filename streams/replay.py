@@ -111,7 +111,8 @@ def _tell(found: Found) -> None:
     if found.differing > len(found.differences):
         sys.stdout.write(f"… and {found.differing - len(found.differences)} more\n")
     sys.stdout.write(
-        f"{found.differing} of {found.rows} rows differ ({found.facts} facts replayed in {found.seconds:.1f} s; "
+        f"{found.differing} of {found.rows} rows differ "
+        f"({found.facts} facts replayed in {found.seconds:.1f} s; "
         f"{found.carried} rows carried to the instant).\n"
     )
 

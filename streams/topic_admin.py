@@ -66,8 +66,9 @@ async def _wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
         have = len(told["partitions"])
         if have and have != want.partitions:
             found.append(
-                f"topic {want.name} has {have} partitions, HEED_HOMES says {want.partitions}: set HEED_HOMES={have}, "
-                "or replace the topic (the number of homes is fixed for the life of a log)"
+                f"topic {want.name} has {have} partitions, HEED_HOMES says {want.partitions}: "
+                f"set HEED_HOMES={have}, or replace the topic "
+                "(the number of homes is fixed for the life of a log)"
             )
     for want in wanted:
         for name, value in (await _settings(admin, want.name)).items():
