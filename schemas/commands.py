@@ -1,7 +1,7 @@
 """Commands: a timer's "it was time", as CloudEvents on the topic `commands`.
 
-Promises: one command names at most 1,000 contacts of one home, each with the instant that was due; whoever reads it
-learns what has changed, and reading it twice, or one made by a stranger, does nothing.
+Promises: one command names at most 1,000 contacts of one home, each with the instant that was due; whoever
+reads it learns what has changed, and reading it twice, or one made by a stranger, does nothing.
 Called by: the fold (makes and reads back), the relay (publishes).
 """
 

@@ -282,8 +282,8 @@ class Transport(driver.Transport):
 class Schema(faust.Schema[Any, Any]):
     """Hands a batch through as it is: lanes decode."""
 
-    def loads_key(self, *_: Any, **__: Any) -> None:
+    def loads_key(self, *_: Any, **__: Any) -> None:  # type: ignore[override]
         return None
 
-    def loads_value(self, _: Any, message: Any, **__: Any) -> Any:
+    def loads_value(self, _: Any, message: Any, **__: Any) -> Any:  # type: ignore[override]
         return message.value
