@@ -17,7 +17,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -127,7 +126,7 @@ def serve(chosen: settings.Settings) -> None:
     """
     if not _is_loopback(chosen.api_host):
         raise errors.Usage("HEED_API_HOST takes a loopback address, as 127.0.0.1: there are no keys yet.")
-    _log_as_json(chosen.log_level)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # api.servers says it, once
     config = uvicorn.Config(
         create_app(chosen),
         access_log=False,
@@ -139,27 +138,6 @@ def serve(chosen: settings.Settings) -> None:
     with _listen(chosen.api_host, chosen.api_port) as listening:
         _log.info("listening", host=chosen.api_host, port=listening.getsockname()[1])
         _Server(config).run(sockets=[listening])
-
-
-def _log_as_json(level: str) -> None:
-    """One JSON line a record on stderr, the libraries' own too; no request is logged, so no address is."""
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, stamp, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-    shape = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.processors.add_log_level, stamp],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(),
-        ],
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(shape)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # api.servers says it, once
 
 
 def _listen(host: str, port: int) -> socket.socket:

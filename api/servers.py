@@ -14,16 +14,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import psycopg
 import psycopg_pool
 import structlog
-from psycopg import conninfo, rows
+from psycopg import rows
 from sqlalchemy.dialects.postgresql import psycopg as dialects
 from sqlalchemy.sql import ClauseElement
 
+from projections import database
 from schemas import errors
 from streams import producer
 
@@ -37,12 +38,18 @@ STOP_SECONDS: Final = 5.0
 # Kafka's ApiVersions, version 0, without a client id: the smallest question that every broker answers.
 _ASK: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _DIALECT: Final = dialects.dialect()  # type: ignore[no-untyped-call]
-_AWAY: Final = (
-    TimeoutError,
-    psycopg_pool.PoolTimeout,
-    psycopg_pool.PoolClosed,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
+_CONNECTION: Final[dict[str, Any]] = {
+    "row_factory": rows.dict_row,
+    "autocommit": True,
+    "application_name": "heed-api",
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "options": f"-c timezone=UTC -c statement_timeout={QUERY_SECONDS:.0f}s",
+}
+# A database that was not migrated yet is away, too: it is a matter of waiting.
+_NOT_THERE: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.InvalidSchemaName,
@@ -136,20 +143,20 @@ class Database:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = conninfo.make_conninfo(dsn, connect_timeout=2, application_name="heed-api")
+        self._dsn = dsn
         self._presence = _Presence("postgres")
+        self._left: set[asyncio.Task[list[dict[str, Any]]]] = set()
         self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[rows.DictRow]] | None = None
 
     async def __aenter__(self) -> Database:
         self._pool = psycopg_pool.AsyncConnectionPool(
             self._dsn,
             connection_class=psycopg.AsyncConnection[rows.DictRow],
-            kwargs={"row_factory": rows.dict_row, "autocommit": True},
+            kwargs=_CONNECTION,
             min_size=1,
             max_size=POOL_SIZE,
             timeout=QUERY_SECONDS / 2,
             reconnect_timeout=RETRY_SECONDS,
-            configure=_configure,
             check=psycopg_pool.AsyncConnectionPool.check_connection,
             open=False,
         )
@@ -162,19 +169,41 @@ class Database:
 
     async def rows(self, statement: ClauseElement, **values: object) -> list[dict[str, Any]]:
         """All rows of one SQLAlchemy Core statement. Raises `errors.Away` within `QUERY_SECONDS`."""
-        assert self._pool is not None
-        compiled = statement.compile(dialect=_DIALECT)
+        asked = asyncio.create_task(self._ask(statement, values))
         try:
-            async with asyncio.timeout(QUERY_SECONDS), self._pool.connection() as connection:
-                cursor = await connection.execute(str(compiled).encode(), {**compiled.params, **values})
-                found = await cursor.fetchall()
-        except _AWAY as error:
+            # Not a timeout around the statement: cancelling one waits for the server, which may be frozen.
+            await asyncio.wait({asked}, timeout=QUERY_SECONDS)
+            if not asked.done():
+                raise TimeoutError
+            found = asked.result()
+        except (TimeoutError, psycopg.Error) as error:
+            if isinstance(error, psycopg.Error) and not (
+                database.is_away(error) or isinstance(error, _NOT_THERE)
+            ):
+                raise
             self._presence.gone(error)
             raise errors.Away("PostgreSQL does not answer, or its tables are not there yet.") from error
+        finally:
+            if not asked.done():
+                self._leave(asked)
         self._presence.here()
         return found
 
+    async def _ask(self, statement: ClauseElement, values: Mapping[str, object]) -> list[dict[str, Any]]:
+        assert self._pool is not None
+        compiled = statement.compile(dialect=_DIALECT)
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(str(compiled).encode(), {**compiled.params, **values})
+            return await cursor.fetchall()
 
-async def _configure(connection: psycopg.AsyncConnection[rows.DictRow]) -> None:
-    milliseconds = round(QUERY_SECONDS * 1000)
-    await connection.execute(f"SET TIME ZONE 'UTC'; SET statement_timeout = {milliseconds}".encode())
+    def _leave(self, asked: asyncio.Task[list[dict[str, Any]]]) -> None:
+        """Cancels a statement that nobody waits for any more; it ends when the server lets it."""
+
+        def forget(ended: asyncio.Task[list[dict[str, Any]]]) -> None:
+            self._left.discard(ended)
+            if not ended.cancelled():
+                ended.exception()  # looked at, so that asyncio does not complain of it
+
+        self._left.add(asked)
+        asked.add_done_callback(forget)
+        asked.cancel()

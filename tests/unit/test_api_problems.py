@@ -152,7 +152,7 @@ def test_an_ill_formed_contact_id(client: TestClient[Litestar], id: str) -> None
         (WORD, JSON, problems.NOTHING_TAKEN),
         (f'["{WORD}"]', JSON, problems.NOTHING_TAKEN),
         (f'[{{"{WORD}":1', JSON, problems.NOTHING_TAKEN),
-        ('{"specversion":"%s"}' % WORD, JSON, problems.NOTHING_TAKEN),
+        (f'{{"specversion":"{WORD}"}}', JSON, problems.NOTHING_TAKEN),
         ("", JSON, problems.NOTHING_TAKEN),
         (WORD, {"host": f"{WORD}/\\"}, problems.BAD_REQUEST),
     ],

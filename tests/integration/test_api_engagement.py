@@ -1,0 +1,346 @@
+"""One contact's engagement over a real database: read, computed anew, and refreshed by its owners."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from psycopg import rows
+
+from api import app, engagement, problems
+from projections import tables
+from schemas import metrics, settings
+from tests import stack
+
+NULLS = dict.fromkeys(
+    ("date_first_click", "date_last_click", "recency", "frequency", "volume", "volume_last_30")
+)
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+
+
+@asynccontextmanager
+async def api(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The application in this loop; its log is never asked."""
+    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn))
+    transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
+    async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
+        yield client
+
+
+@pytest.fixture
+def sql(database: str) -> Iterator[psycopg.Connection[rows.DictRow]]:
+    with psycopg.connect(database, autocommit=True, row_factory=rows.dict_row) as connection:
+        yield connection
+
+
+FACT = """
+insert into heed_data.fact
+    (subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing, data)
+values (%s, %s, '/tests', %s, %s, %s, 1, %s, now(), false, 0, 0, %s, '{}')
+"""
+ROW = """
+insert into heed_data.engagement
+select contact_id, %s, date_first_click, date_last_click, frequency, volume, volume_last_30, period_months,
+    valid_until
+from heed_data.engagement_at(array[%s], clock_timestamp(), 'infinity')
+"""
+PARKED = """
+insert into heed_ops.parked
+    (reason, detail, type, source, event_id, door, topic, part, off, event_time, bytes)
+select case when mod(n, 3) = 0 then 'future' else 'invalid' end, 'told', 'mail.clicked', '/tests', n::text,
+    'email-activity', 'email-activity', 1, n, %s, 'secret bytes'
+from generate_series(1, 25) n
+"""
+COLUMNS = """
+select column_name, data_type from information_schema.columns where (table_schema, table_name) = (%s, %s)
+"""
+NUDGES = "select * from heed_data.nudge where error is null order by id"
+
+
+def tell(sql: psycopg.Connection[Any], contact: str, type: str, mailing: str, time: datetime) -> None:
+    """A fact, as the fold would have put it."""
+    key, digest = uuid.uuid4(), uuid.uuid4()
+    sql.execute(FACT, (f"contact:{contact}", key, str(key), type, time, digest, mailing))
+
+
+def fold(sql: psycopg.Connection[Any], contact: str, home: int = 3) -> None:
+    """The contact's row, as its owner would have written it."""
+    sql.execute("delete from heed_data.engagement where contact_id = %s", (contact,))
+    sql.execute(ROW, (home, contact))
+
+
+def seen(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Owner(threading.Thread):
+    """Stands for the owners of all homes: takes nudges, and leaves those of `failing` with an error."""
+
+    def __init__(self, dsn: str, failing: str = "") -> None:
+        super().__init__(daemon=True)
+        self.dsn = dsn
+        self.failing = failing
+        self.ended = threading.Event()
+        self.taken: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Owner:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+
+    def run(self) -> None:
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=rows.dict_row) as sql:
+            while not self.ended.wait(0.02):
+                for nudge in sql.execute(NUDGES).fetchall():
+                    contact = nudge["subject"].removeprefix("contact:")
+                    if contact == self.failing:
+                        sql.execute("update heed_data.nudge set error = 'told' where id = %s", (nudge["id"],))
+                        continue
+                    fold(sql, contact, nudge["home"])
+                    sql.execute("delete from heed_data.nudge where id = %s", (nudge["id"],))
+                    self.taken.append(nudge)
+
+
+def test_tables_are_those_of_the_migrations(sql: psycopg.Connection[rows.DictRow]) -> None:
+    for table in tables.METADATA.tables.values():
+        found = sql.execute(COLUMNS, (table.schema, table.name)).fetchall()
+        kinds = {row["column_name"]: row["data_type"] for row in found}
+        for column in table.columns:
+            named = str(column.type.compile()).lower().replace("timestamp", "timestamp with time zone")
+            assert kinds[column.name] == named, f"{table.fullname}.{column.name}"
+
+
+@pytest.mark.capability("CEE-4", "CEE-6")
+async def test_a_row_is_answered_under_the_names_of_its_view(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    first, last = NOW - 40 * DAY, NOW - 3 * DAY - timedelta(milliseconds=1)
+    tell(sql, "ada", "mail.clicked", "m1", first)
+    tell(sql, "ada", "mail.clicked", "m2", last)
+    tell(sql, "ada", "mail.delivered", "m2", last)
+    fold(sql, "ada")
+    async with api(database) as client:
+        response = await client.get("/v1/contacts/ada/engagement")
+    assert response.status_code == 200
+    answer = response.json()
+    columns = sql.execute("select * from heed_read.contact_engagement limit 0").description or []
+    assert set(answer) == {column.name for column in columns}
+    assert abs(datetime.fromisoformat(answer.pop("date_calculated")) - datetime.now(UTC)) < timedelta(
+        seconds=9
+    )
+    assert answer == {
+        "contact_id": "ada",
+        "date_first_click": seen(first),
+        "date_last_click": seen(last),
+        "recency": 3,
+        "frequency": 2,
+        "volume": 1,
+        "volume_last_30": 1,
+        "period_months": 12,
+    }
+
+
+@pytest.mark.capability("CEE-6")
+@pytest.mark.parametrize("id", ["nobody", "a" * 64, "A.b_c~d-9"])
+async def test_without_a_row_every_number_and_date_is_null(database: str, id: str) -> None:
+    async with api(database) as client:
+        read = await client.get(f"/v1/contacts/{id}/engagement")
+        calculated = await client.post(f"/v1/contacts/{id}/engagement/calculate")
+    for response in (read, calculated):
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer.pop("date_calculated").endswith("Z")
+        assert {name: answer[name] for name in NULLS} == NULLS
+        assert (answer["contact_id"], answer["period_months"]) == (id, 12)
+    assert (answer["id"], answer["differs"], answer["stored"]) == (id, False, None)
+
+
+@pytest.mark.capability("CEE-8")
+async def test_no_answer_holds_a_value_past_its_time(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    tell(sql, "ada", "mail.clicked", "m1", NOW - 20 * DAY)
+    fold(sql, "ada")
+    sql.execute("update heed_data.fact set time = time - interval '2 years'")
+    sql.execute("update heed_data.engagement set valid_until = now() - interval '1 second'")
+    async with api(database) as client:
+        answer = (await client.get("/v1/contacts/ada/engagement")).json()
+    assert {name: answer[name] for name in NULLS} == NULLS
+
+
+@pytest.mark.capability("CEE-10")
+async def test_calculating_tells_whether_the_stored_row_differs(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    for contact in ("fine", "changed", "deleted"):
+        tell(sql, contact, "mail.clicked", "m1", NOW - 2 * DAY)
+        fold(sql, contact)
+    fold(sql, "added")
+    sql.execute("update heed_data.engagement set frequency = 7 where contact_id = 'changed'")
+    sql.execute(
+        "insert into heed_data.engagement"
+        " select 'added', home, date_first_click, date_last_click, 1, 0, 0, 12, valid_until"
+        " from heed_data.engagement where contact_id = 'fine'"
+    )
+    sql.execute("delete from heed_data.engagement where contact_id = 'deleted'")
+    before = metrics.ROW_DIFFERENCES._value.get()
+    found = {}
+    async with api(database) as client:
+        for contact in ("fine", "changed", "deleted", "added"):
+            found[contact] = (await client.post(f"/v1/contacts/{contact}/engagement/calculate")).json()
+    assert {contact: answer["differs"] for contact, answer in found.items()} == {
+        "fine": False,
+        "changed": True,
+        "deleted": True,
+        "added": True,
+    }
+    assert metrics.ROW_DIFFERENCES._value.get() == before + 3
+    assert {"id", "recency", "frequency", "volume", "volume_last_30", "differs", "stored"} <= set(
+        found["fine"]
+    )
+    assert (found["changed"]["frequency"], found["changed"]["stored"]["frequency"]) == (1, 7)
+    assert (found["fine"]["recency"], found["fine"]["date_last_click"]) == (2, seen(NOW - 2 * DAY))
+    assert found["fine"]["stored"]["valid_until"] > seen(NOW)
+    assert found["deleted"]["stored"] is None
+    assert (found["added"]["frequency"], found["added"]["stored"]["frequency"]) == (None, 1)
+    stored = sql.execute("select frequency from heed_data.engagement where contact_id = 'changed'").fetchone()
+    assert stored == {"frequency": 7}  # the API mends nothing: that is its owner's
+
+
+@pytest.mark.capability("CEE-10")
+async def test_a_row_that_is_worked_on_or_due_is_not_told_to_differ(
+    database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 0.3)
+    tell(sql, "due", "mail.clicked", "m1", NOW - 2 * DAY)
+    tell(sql, "nudged", "mail.clicked", "m1", NOW - 2 * DAY)
+    fold(sql, "due")
+    sql.execute("update heed_data.engagement set frequency = 7, valid_until = now()")
+    sql.execute("insert into heed_data.nudge (home, subject, reason) values (3, 'contact:nudged', 'test')")
+    async with api(database) as client:
+        for contact in ("due", "nudged"):
+            assert not (await client.post(f"/v1/contacts/{contact}/engagement/calculate")).json()["differs"]
+        monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 5.0)
+        asked = asyncio.create_task(client.post("/v1/contacts/nudged/engagement/calculate"))
+        await asyncio.sleep(0.2)
+        assert not asked.done()
+        fold(sql, "nudged")
+        sql.execute("delete from heed_data.nudge")
+        answer = (await asked).json()
+    assert (answer["differs"], answer["stored"]["frequency"]) == (False, 1)
+
+
+@pytest.mark.capability("CEE-8")
+async def test_refreshing_nudges_what_is_due_and_nothing_else(
+    database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engagement, "REFRESH_STEP", 2)
+    for number in range(5):
+        tell(sql, f"due-{number}", "mail.clicked", "m1", NOW - 2 * DAY)
+        fold(sql, f"due-{number}", home=number)
+    sql.execute("update heed_data.fact set time = time - interval '2 years'")
+    sql.execute("update heed_data.engagement set valid_until = clock_timestamp() - interval '1 ms'")
+    tell(sql, "fresh", "mail.clicked", "m1", NOW - 2 * DAY)
+    fold(sql, "fresh")
+    with Owner(database) as owner:
+        async with api(database) as client:
+            assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 5}
+            assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 0}
+    assert {(nudge["subject"], nudge["home"]) for nudge in owner.taken} == {
+        (f"contact:due-{number}", number) for number in range(5)
+    }
+    assert {nudge["reason"] for nudge in owner.taken} == {"expired"}
+    left = sql.execute("select contact_id from heed_data.engagement").fetchall()
+    assert left == [{"contact_id": "fresh"}]
+
+
+@pytest.mark.capability("CEE-8")
+async def test_a_contact_that_fails_is_not_counted_and_stops_no_other(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    for contact in ("a", "bad", "c"):
+        tell(sql, contact, "mail.clicked", "m1", NOW - 400 * DAY)
+        sql.execute(
+            "insert into heed_data.engagement values (%s, 0, %s, %s, 1, 0, 0, 12, %s)",
+            (contact, NOW - 400 * DAY, NOW - 400 * DAY, NOW - 30 * DAY),
+        )
+    with Owner(database, failing="bad"):
+        async with api(database) as client:
+            assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 2}
+            assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 0}
+    left = sql.execute("select subject, error from heed_data.nudge").fetchall()
+    assert left == [{"subject": "contact:bad", "error": "told"}]
+
+
+@pytest.mark.capability("CEE-8")
+async def test_without_workers_refreshing_says_so_and_keeps_the_nudges(
+    database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engagement, "REFRESH_SECONDS", 0.2)
+    sql.execute("insert into heed_data.engagement values ('a', 0, now(), now(), 1, 0, 0, 12, now())")
+    async with api(database) as client:
+        response = await client.post("/v1/engagement/refresh-expired")
+    assert (response.status_code, response.json()["type"]) == (503, problems.WORKERS_BEHIND.uri)
+    assert response.json()["refreshed"] == 0
+    assert sql.execute("select subject from heed_data.nudge").fetchall() == [{"subject": "contact:a"}]
+
+
+async def test_parked_is_paged_newest_first_and_filtered(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    sql.execute(PARKED, (NOW,))
+    async with api(database) as client:
+        pages, after = [], None
+        while True:
+            query = {"limit": 10} | ({"after": after} if after else {})
+            page = (await client.get("/v1/parked", params=query)).json()
+            pages.append([int(item["event_id"]) for item in page["items"]])
+            after = page["next"]
+            if after is None:
+                break
+            assert isinstance(after, str)
+        future = (await client.get("/v1/parked", params={"reason": "future"})).json()
+    assert pages == [list(range(25, 15, -1)), list(range(15, 5, -1)), list(range(5, 0, -1))]
+    assert [item["event_id"] for item in future["items"]] == ["24", "21", "18", "15", "12", "9", "6", "3"]
+    assert future["next"] is None
+    item = future["items"][0]
+    columns = sql.execute("select * from heed_read.parked limit 0").description or []
+    assert list(item) == [column.name for column in columns]
+    assert (item["partition"], item["offset"], item["event_time"]) == (1, 24, seen(NOW))
+
+
+async def test_ready_wants_a_live_owner_for_every_home(
+    database: str,
+    servers: stack.Servers,
+    sql: psycopg.Connection[rows.DictRow],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.operations.READY_SECONDS", 0.0)
+    served = app.create_app(settings.Settings(kafka=servers.bootstrap, postgres=database))
+    transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
+    async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
+        detail = (await client.get("/health/ready")).json()["detail"]
+        assert detail == "8 of 8 homes have no live worker."
+        sql.execute(
+            "insert into heed_data.position"
+            " (reader, topic, part, epoch, next_offset, as_of, log_end, log_end_at, claimed_at)"
+            " select 'fold', 'facts', n, 1, 0, clock_timestamp(), 0, now(), now()"
+            " from generate_series(0, 7) n"
+        )
+        response = await client.get("/health/ready")
+        assert (response.status_code, response.json()) == (200, {"status": "ready"})
+        sql.execute("update heed_data.position set as_of = now() - interval '11 s' where part in (2, 5)")
+        detail = (await client.get("/health/ready")).json()["detail"]
+        assert detail == "2 of 8 homes have no live worker."
