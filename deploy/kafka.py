@@ -170,6 +170,7 @@ class Kafka:
             f"-Xms{min(128, self._heap_mb)}m",
             f"-Xmx{self._heap_mb}m",
             "-XX:MaxDirectMemorySize=128m",
+            "-XX:TieredStopAtLevel=1",  # 2.6 s of CPU until ready instead of 4.0
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
