@@ -282,7 +282,7 @@ class Transport(driver.Transport):
 class Schema(faust.Schema[Any, Any]):
     """Hands a batch through as it is: lanes decode."""
 
-    def loads_key(self, *_: Any, **__: Any) -> None:  # type: ignore[override]
+    def loads_key(self, *_: Any, **__: Any) -> None:
         return None
 
     def loads_value(self, _: Any, message: Any, **__: Any) -> Any:  # type: ignore[override]
