@@ -28,7 +28,7 @@ class Log:
 
     facts: list[model.Fact] = field(default_factory=list)
     homes: dict[str, int] = field(default_factory=dict)
-    doors: set[tuple[str, int, int]] = field(default_factory=set)
+    doors: dict[tuple[str, int, int], model.Fact] = field(default_factory=dict)
     ahead: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]
             continue
         door = _door(record)
         if door is not None:
-            log.doors.add(door)
+            log.doors[door] = fact
         if record.offset >= positions.get((record.topic, record.partition), 0):
             log.ahead += 1
             continue
@@ -158,16 +158,31 @@ def account(
         place = (record.topic, record.partition, record.offset)
         name = "/".join(map(str, place))
         reason = snapshot.parked.get(place)
-        in_log = place in log.doors
+        fact = log.doors.get(place)
         appended = datetime.fromtimestamp(record.appended_ms / 1000, UTC)
         verdict = doors.judge(record.value, record.topic, appended, ahead)
-        if not in_log and reason is None:
+        if fact is None and reason is None:
             wrong.append(f"{name}: neither in the log nor parked")
-        elif verdict is doors.Verdict.GOOD and not in_log:
+        elif verdict is doors.Verdict.GOOD and fact is None:
             wrong.append(f"{name}: a good event is parked as {reason}")
-        elif verdict is doors.Verdict.BAD and in_log:
+        elif verdict is doors.Verdict.BAD and fact is not None:
             wrong.append(f"{name}: stands in the log, which it never may")
+        elif (
+            verdict is doors.Verdict.GOOD and fact is not None and not _told(orjson.loads(record.value), fact)
+        ):
+            wrong.append(f"{name}: the log tells something else of it")
     return judged, waiting, wrong
+
+
+def _told(event: dict[str, Any], fact: model.Fact) -> bool:
+    """Whether the fact is what the event at the door said, as far as rows depend on it."""
+    data = event.get("data") or {}
+    return (
+        (event["subject"], event["source"], event["id"], event["type"])
+        == (fact.subject, fact.source, fact.id, fact.type)
+        and model.instant(event["time"]) == fact.time
+        and (data.get("mailing_id"), data.get("test") is True) == (fact.mailing, fact.test)
+    )
 
 
 def _door(record: Record) -> tuple[str, int, int] | None:

@@ -91,7 +91,7 @@ def read(envelope: Mapping[str, Any]) -> Fact:
         source=envelope["source"],
         id=envelope["id"],
         type=sys.intern(envelope["type"]),
-        time=_instant(envelope["time"]),
+        time=instant(envelope["time"]),
         digest=envelope["digest"],
         mailing=data.get("mailing_id"),
         test=data.get("test") is True,
@@ -185,7 +185,8 @@ def _deleted(history: Iterable[Fact]) -> bool:
     return max(told, key=lambda fact: (fact.time, fact.id, fact.source)).type == DELETED
 
 
-def _instant(text: str) -> int:
+def instant(text: str) -> int:
+    """RFC 3339 as milliseconds, cut."""
     return Instant.parse_iso(text).timestamp(unit="millisecond")
 
 

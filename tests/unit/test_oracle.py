@@ -335,14 +335,17 @@ def door(offset: int = 0, door: str = "email-activity", **changed: Any) -> Recor
 
 def test_each_door_record_is_in_the_log_or_parked() -> None:
     taken = {"door": b"email-activity", "partition": b"0", "offset": b"0"}
-    log = audit.read_log([record(json.dumps(click(NOW)).encode(), headers=taken)], POSITIONS)
+    other = {**taken, "offset": b"4"}
+    facts = [record(json.dumps(click(NOW)).encode(), headers=headers) for headers in (taken, other)]
+    log = audit.read_log(facts, POSITIONS)
     parked = snapshot(parked={("email-activity", 0, 1): "unknown_type", ("email-activity", 0, 3): "invalid"})
-    records = [door(0), door(1, type="mail.burned"), door(2), door(3), door(10)]
+    records = [door(0), door(1, type="mail.burned"), door(2), door(3), door(4, id="another"), door(10)]
     judged, waiting, wrong = audit.account(records, parked, log, timedelta(minutes=5))
-    assert (judged, waiting) == (4, 1)
+    assert (judged, waiting) == (5, 1)
     assert wrong == [
         "email-activity/0/2: neither in the log nor parked",
         "email-activity/0/3: a good event is parked as invalid",
+        "email-activity/0/4: the log tells something else of it",
     ]
 
 
