@@ -1,4 +1,4 @@
-"""Bytes that may be anything: admission gives an outcome for all of them, always the same, and never raises."""
+"""Bytes that may be anything: admission has an outcome for all of them, always the same, and never raises."""
 
 from __future__ import annotations
 
