@@ -30,8 +30,20 @@ ENTRIES = {
     "projections.migrations.env",  # alembic
     "projections.migrations.versions.0001_first",  # alembic
 }
-TESTS_OF_THE_WHOLE = {"api", "demo", "docs", "events_page", "examples", "local", "servers", "stack", "tidy"}
+TESTS_OF_THE_WHOLE = {
+    "api",
+    "demo",
+    "docs",
+    "events_page",
+    "examples",
+    "local",
+    "oracle",
+    "servers",
+    "stack",
+    "tidy",
+}
 MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work)/|\.\./shared|/tmp/[a-z]")
+PRAGMA = re.compile(r"\s+# (?:noqa|type: ignore).*")
 # Put together here, so that this file passes its own test.
 UNDONE = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r"\b")
 
@@ -91,7 +103,8 @@ def test_lines_fit() -> None:
         f"{name}:{number}: {len(line)} columns, {COLUMNS} fit"
         for name, text in of(".py", ".sql")
         for number, line in enumerate(text.splitlines(), 1)
-        if len(line) > COLUMNS and not line.startswith("comment on ")  # one sentence, read in the database
+        if len(PRAGMA.sub("", line)) > COLUMNS
+        and not line.startswith("comment on ")  # one sentence for a view
     )
 
 
