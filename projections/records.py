@@ -77,7 +77,7 @@ _NONE = "\\N"
 class Decoded:
     """A batch of `facts`: lines for COPY by key, subjects to look at, what is set aside, what came twice."""
 
-    lines: dict[tuple[str, str], tuple[datetime, str, str, Record]] = dataclasses.field(default_factory=dict)
+    lines: dict[tuple[str, str], tuple[str, str, str, Record]] = dataclasses.field(default_factory=dict)
     touched: dict[str, int] = dataclasses.field(default_factory=dict)
     asides: list[Aside] = dataclasses.field(default_factory=list)
     accepted: list[datetime] = dataclasses.field(default_factory=list)
@@ -115,25 +115,24 @@ def refused(record: Record) -> Aside:
 def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> None:
     value = record.value or b""
     fact = envelope.read_fact(value)
-    marks, version, raw = _content(fact)
+    marks, version, data = _content(fact)
     subject = fact.subject
     home = home_of.get(subject)
     if home is None:
         home = home_of[subject] = topics.home(subject, homes)
     mailing = marks.mailing_id
-    data = bytes(raw).decode()
     source, event_id = fact.source, fact.id
-    key = blake2b(f"{source}\0{event_id}".encode(), digest_size=16).hexdigest()
+    key = codec.key(source, event_id).hex()
     if b"\\" in value:
         source, event_id, data = _escape(source), _escape(event_id), _escape(data)
         subject_text, mailing_text = _escape(subject), _NONE if mailing is None else _escape(mailing)
         type_text = _escape(fact.type)
     else:
         subject_text, mailing_text, type_text = subject, _NONE if mailing is None else mailing, fact.type
-    time = fact.time
+    time = envelope.format_time(fact.time)
     line = (
         f"{subject_text}\t{key}\t{source}\t{event_id}\t{type_text}\t{time}\t{version}\t{fact.digest}\t"
-        f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
+        f"{envelope.format_time(fact.accepted)}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
         f"{mailing_text}\t{data}\n"
     )
     named = (subject, key)
@@ -151,16 +150,17 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
         out.touched[subject] = home
 
 
-def _content(fact: envelope.Fact) -> tuple[Marks, int, msgspec.Raw | bytes]:
+def _content(fact: envelope.Fact) -> tuple[Marks, int, str]:
     """What the fact is counted by, its version, and its data at the newest version."""
     event = events.EVENTS.get(fact.type)
     if event is None or not event.built:
         raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
     try:
         if fact.dataschema == event.dataschema:
-            return _marks(fact.data), event.version, fact.data
+            # What `Marks` leaves out was only skipped: it may not even be UTF-8.
+            return _marks(fact.data), event.version, bytes(fact.data).decode()
         newest = codec.canonical(codec.content(event, codec.version(fact.dataschema, event), fact.data))
-        return _marks(newest), event.version, newest
+        return _marks(newest), event.version, newest.decode()
     except (msgspec.DecodeError, ValueError, RecursionError):
         detail = "the data of this fact is not what Heed writes."
         raise codec.Unreadable(errors.Reason.UNDECODABLE, detail) from None
