@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -139,6 +140,24 @@ class Cluster:
             return (row["frequency"] if row else 0) == frequency
 
         return stack.eventually(there, f"{contact} has frequency {frequency}", timeout, 0.005)
+
+    def wait_row_count(self, least: int, timeout: float = 60) -> None:
+        """Wait until so many contacts have a row."""
+
+        def enough() -> bool:
+            found = self.sql("select count(*) as n from heed_data.engagement")
+            return bool(found[0]["n"] >= least)
+
+        stack.eventually(enough, f"{least} contacts have rows", timeout)
+
+    def wait_beats(self, count: int) -> None:
+        """Wait until every home has been brought to a later instant so many times, with or without records."""
+        for _ in range(count):
+            last = self.sql("select max(as_of) as t from heed_data.position")[0]["t"]
+            stack.eventually(
+                lambda last=last: self.sql("select min(as_of) > %s as past from heed_data.position", last)[0]["past"],  # type: ignore[misc]
+                "every home proves that it is alive",
+            )
 
     def parked(self, topic: str | None = None) -> list[dict[str, Any]]:
         return self.sql(
@@ -329,3 +348,8 @@ def click(
 
 def utc(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def patience(seconds: float) -> float:
+    """A limit of time as it is on an idle machine, stretched by what else runs on this one."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

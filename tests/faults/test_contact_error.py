@@ -1,0 +1,82 @@
+"""An error inside one contact: the others go on, no process dies, the nudge shows it, and it heals."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from schemas import topics
+from tests import cluster as clusters
+from tests import stack
+
+BAD = "trouble"
+SECONDS = 6
+
+# The one function of rows, behind a wrapper that raises for one contact as a broken model would.
+BREAK = """
+alter function heed_data.engagement_at(text[], timestamptz, timestamptz) rename to engagement_at_whole;
+create function heed_data.engagement_at(contacts text[], at timestamptz, upto timestamptz)
+returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
+    volume int, volume_last_30 int, period_months int, valid_until timestamptz)
+language plpgsql stable as $$
+begin
+    if 'trouble' = any(contacts) then
+        raise exception 'this model divides by zero' using errcode = 'division_by_zero';
+    end if;
+    return query select * from heed_data.engagement_at_whole(contacts, at, upto);
+end $$;
+"""
+MEND = """
+drop function heed_data.engagement_at(text[], timestamptz, timestamptz);
+alter function heed_data.engagement_at_whole(text[], timestamptz, timestamptz) rename to engagement_at;
+"""
+
+
+@pytest.mark.capability("LAW-4")
+def test_one_contact_that_raises_stops_nobody(cluster: clusters.Cluster) -> None:
+    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click("first"))])
+    cluster.settle()
+    cluster.sql(BREAK)
+    slow = []
+    for second in range(SECONDS):
+        events = [clusters.click(BAD, mailing=f"m{second}"), *(clusters.click(f"o{n}", mailing=f"m{second}") for n in range(20))]
+        clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
+        waited = max(cluster.wait_row(f"o{n}", second + 1) for n in range(20))
+        slow += [waited] if waited > clusters.patience(1.0) else []
+    assert slow == []
+    cluster.assert_alive(*clusters.THREE)
+
+    kept = _nudges(cluster)
+    assert [(one["subject"], one["reason"]) for one in kept] == [(f"contact:{BAD}", "error")]
+    assert "DivisionByZero: this model divides by zero" in kept[0]["error"]
+    assert kept[0]["attempts"] >= 2
+    assert cluster.row(BAD) is None
+    facts = cluster.sql("select count(*) as n from heed_data.fact where subject = %s", f"contact:{BAD}")
+    assert facts[0]["n"] == SECONDS, "its facts are kept"
+    _check_backoff(cluster, kept[0])
+
+    cluster.sql(MEND)
+    cluster.sql("update heed_data.nudge set retry_at = clock_timestamp()")  # rather than to wait for minutes
+    cluster.wait_row(BAD, SECONDS)
+    stack.eventually(lambda: not _nudges(cluster), "the nudge is gone")
+    cluster.settle()
+    cluster.check()
+
+
+def _check_backoff(cluster: clusters.Cluster, kept: dict[str, Any]) -> None:
+    """It is tried again later and later, while nobody tells of it."""
+
+    def tried() -> bool:
+        now = _nudges(cluster)
+        return bool(now) and now[0]["attempts"] > kept["attempts"]
+
+    waits: datetime = kept["retry_at"] - kept["created_at"]
+    assert 2 ** (kept["attempts"] - 1) * 0.9 < waits.total_seconds() < 2 ** (kept["attempts"] - 1) * 1.1 + 1  # type: ignore[attr-defined]
+    if kept["attempts"] <= 4:
+        stack.eventually(tried, "it is tried again", 30)
+
+
+def _nudges(cluster: clusters.Cluster) -> list[dict[str, Any]]:
+    return cluster.sql("select * from heed_data.nudge where error is not null")

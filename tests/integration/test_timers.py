@@ -1,0 +1,151 @@
+"""What leaves its window leaves the table at that instant, and a command says so to any Kafka consumer."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas import topics
+from tests import cluster as clusters
+from tests import stack
+
+MS = timedelta(milliseconds=1)
+
+
+def dated_to_leave(at: datetime) -> datetime:
+    """The instant of an event that is in its window of twelve months until `at`, and no longer."""
+    if (at.month, at.day) == (2, 29):
+        pytest.skip("nothing leaves a window of twelve months on 29 February")
+    return at.replace(year=at.year - 1)
+
+
+@pytest.mark.capability("CEE-8", "CEE-6")
+def test_a_row_goes_from_the_table_at_its_instant_and_its_command_arrives(cluster: clusters.Cluster) -> None:
+    ends = _soon(4.0)
+    contacts = {f"leaving-{n}-{uuid.uuid4().hex[:6]}": ends + n * 10 * MS for n in range(200)}
+    told = [
+        (topics.EMAIL_ACTIVITY, clusters.click(contact, time=dated_to_leave(end)))
+        for contact, end in contacts.items()
+    ]
+    clusters.send_all(cluster.bootstrap, told)
+    cluster.settle()
+    some = cluster.row(next(iter(contacts)))
+    assert some is not None, "the machine is too slow for this test: the row was due before it was there"
+    assert some["valid_until"] == ends + MS
+
+    stack.eventually(lambda: not _left(cluster, contacts), "all rows are gone", clusters.patience(10.0))
+    assert cluster.quantile("heed_timer_lateness_seconds", 0.99) <= clusters.patience(1.0)
+    _check_commands(cluster, contacts)
+    # The fold has read its commands back: the outbox is empty, and nothing changed by it.
+    stack.eventually(lambda: not cluster.sql("select 1 from heed_ops.outbox"), "the outbox is empty", 20)
+    cluster.settle()
+    cluster.check()
+
+
+@pytest.mark.capability("CEE-3")
+def test_a_row_changes_at_the_end_of_each_window_before_it_goes(cluster: clusters.Cluster) -> None:
+    contact = f"both-{uuid.uuid4().hex[:6]}"
+    ends = _soon(3.0)
+    events = [
+        clusters.click(contact, mailing="m1"),
+        clusters.click(contact, mailing="m2", time=dated_to_leave(ends)),
+        clusters.click(
+            contact, mailing="m3", type="mail.delivered", time=ends - timedelta(days=30), data={"mailing_id": "m3"}
+        ),
+    ]
+    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
+    cluster.settle()
+    before = cluster.row(contact)
+    assert before is not None
+    assert (before["frequency"], before["volume"], before["volume_last_30"]) == (2, 1, 1)
+    cluster.wait_row(contact, 1, clusters.patience(10.0))
+    after = cluster.row(contact)
+    assert after is not None
+    assert (after["volume"], after["volume_last_30"]) == (1, 0)
+    cluster.check()
+
+
+@pytest.mark.capability("CEE-8")
+def test_a_command_told_twice_or_by_a_stranger_does_nothing(cluster: clusters.Cluster) -> None:
+    contact = f"standing-{uuid.uuid4().hex[:6]}"
+    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click(contact))])
+    cluster.settle()
+    before = cluster.row(contact)
+    command = {
+        "specversion": "1.0", "id": str(uuid.uuid4()), "source": "urn:stranger", "type": "engagement.expire",
+        "data": {"items": [{"contact_id": contact, "due": clusters.utc(datetime.now(UTC))}]},
+    }  # fmt: skip
+    clusters.send_all(cluster.bootstrap, [(topics.COMMANDS, json.dumps(command).encode())] * 3)
+    cluster.settle()
+    assert cluster.row(contact) == before
+    cluster.check()
+
+
+@pytest.fixture
+def without_timers(
+    servers: stack.Servers, database: str, topics: str, launch: stack.Launcher, tmp_path: Path
+) -> Iterator[clusters.Cluster]:
+    made = clusters.Cluster(launch, topics, database, tmp_path, HEED_TIMERS="off")
+    yield made.start("worker-1")
+    made.close()
+
+
+@pytest.mark.capability("CEE-8")
+def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.Cluster) -> None:
+    cluster = without_timers
+    ends = _soon(1.0)
+    contact = "asked-for"
+    clusters.send_all(
+        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click(contact, time=dated_to_leave(ends)))]
+    )
+    cluster.settle()
+    stack.eventually(lambda: _shown(cluster, contact) == 0, "the view shows it no more", 20)
+    cluster.wait_beats(2)
+    assert cluster.row(contact) is not None, "with HEED_TIMERS=off the table waits"
+    home = topics.home(f"contact:{contact}", stack.HOMES)
+    cluster.sql(
+        "insert into heed_data.nudge (home, subject, reason) values (%s, %s, 'refresh')", home, f"contact:{contact}"
+    )
+    cluster.wait_row(contact, 0, clusters.patience(5.0))
+    assert [item["contact_id"] for item in _items(cluster, 1)] == [contact]
+
+
+def _soon(seconds: float) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=math.ceil(clusters.patience(seconds)))
+
+
+def _left(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> int:
+    found = cluster.sql("select count(*) as n from heed_data.engagement where contact_id = any(%s)", list(contacts))
+    return int(found[0]["n"])
+
+
+def _shown(cluster: clusters.Cluster, contact: str) -> int:
+    found = cluster.sql("select count(*) as n from heed_read.contact_engagement where contact_id = %s", contact)
+    return int(found[0]["n"])
+
+
+def _check_commands(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> None:
+    found = {item["contact_id"]: item["due"] for item in _items(cluster, len(contacts)) if item["contact_id"] in contacts}
+    assert found == {contact: clusters.utc(end + MS) for contact, end in contacts.items()}
+
+
+def _items(cluster: clusters.Cluster, count: int) -> list[dict[str, str]]:
+    """Every item of every command, as a plain consumer reads them, once there are so many."""
+    items: list[dict[str, str]] = []
+    wanted = 1
+    while len(items) < count:
+        messages = clusters.read_all(cluster.bootstrap, topics.COMMANDS, wanted)
+        items = []
+        for message in messages:
+            told = json.loads(message.value() or b"")
+            assert (message.key() or b"").decode() == told["subject"] == f"home:{message.partition()}"
+            assert (told["type"], len(told["data"]["items"]) <= 1000) == ("engagement.expire", True)
+            items += told["data"]["items"]
+        wanted = len(messages) + 1
+    return items
