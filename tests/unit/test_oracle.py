@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests import oracle
 from tests.oracle import audit, doors, model
@@ -324,6 +328,17 @@ def test_the_log_is_proved_record_by_record() -> None:
         "another partition than the contact's other facts",
         "no envelope (JSONDecodeError)",
     ]
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="ascii"), max_size=9),
+        st.text(max_size=9) | st.booleans() | st.integers(-9, 9) | st.lists(st.text(max_size=3), max_size=2),
+    )
+)
+def test_the_fast_digest_is_the_digest(data: dict[str, Any]) -> None:
+    canonical = rfc8785.dumps({"type": "t", "data": data})
+    assert audit.digest("t", data) == hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def door(offset: int = 0, door: str = "email-activity", **changed: Any) -> Record:
