@@ -32,6 +32,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from deploy import demo_send
 from schemas import errors, topics
 
 LEADERS: Final = 10
@@ -73,7 +74,8 @@ class Watch:
         self._dsn = stack["dashboard_dsn"]
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": stack["bootstrap"], "group.id": f"heed-demo-{uuid.uuid4().hex}"}
+            {"bootstrap.servers": stack["bootstrap"], "group.id": f"heed-demo-{uuid.uuid4().hex}"},
+            logger=demo_send.silent(),
         )
 
     def close(self) -> None:
@@ -213,7 +215,7 @@ def show(report: Report, stack: dict[str, Any], home: Path, console: Console) ->
         console,
         f"{report.contacts:,} contacts have a row. They lead because they clicked in the most mailings.",
     )
-    _say(console, _numbers("counted", report.counted.counts))
+    _say(console, _numbers("counted since the processes started", report.counted.counts))
     _say(console, _numbers("refused by HTTP", report.counted.refused))
     _say(console, _numbers("parked", report.parked))
     _say(console)

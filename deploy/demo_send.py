@@ -185,7 +185,7 @@ class ByKafka:
                 "message.timeout.ms": int(PATIENCE_SECONDS * 1000),
                 "delivery.report.only.error": True,
             },
-            logger=_silent(),
+            logger=silent(),
         )
         self._thread = threading.Thread(target=self._work, name="demo-kafka", daemon=True)
         self._thread.start()
@@ -230,8 +230,8 @@ class ByKafka:
             self._lost.append(error)
 
 
-def _silent() -> logging.Logger:
-    """The client says on its own that a broker is away; the demo shows that it waits."""
+def silent() -> logging.Logger:
+    """For Kafka's client, which says many times a second that a broker is away; the demo just waits."""
     logger = logging.getLogger("heed.demo.kafka")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

@@ -78,7 +78,7 @@ def digest(kind: str, data: dict[str, Any]) -> str:
 
     Of flat texts and booleans under ASCII names, sorted JSON is that form, and ten times as fast.
     """
-    whole = {"data": data, "type": kind}
+    whole: dict[str, Any] = {"data": data, "type": kind}
     if all(isinstance(value, str | bool) and name.isascii() for name, value in data.items()):
         canonical = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
     else:
