@@ -71,6 +71,7 @@ class Marks(msgspec.Struct, gc=False):
 
 _marks = msgspec.json.Decoder(Marks).decode
 _NONE = "\\N"
+_NOT_OURS = "the data of this fact is not what Heed writes."
 
 
 @dataclasses.dataclass(slots=True)
@@ -132,8 +133,8 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
     time = envelope.format_time(fact.time)
     line = (
         f"{subject_text}\t{key}\t{source}\t{event_id}\t{type_text}\t{time}\t{version}\t{fact.digest}\t"
-        f"{envelope.format_time(fact.accepted)}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
-        f"{mailing_text}\t{data}\n"
+        f"{envelope.format_time(fact.accepted)}\t{'t' if marks.test else 'f'}\t{record.partition}\t"
+        f"{record.offset}\t{mailing_text}\t{data}\n"
     )
     named = (subject, key)
     standing = out.lines.get(named)
@@ -158,12 +159,16 @@ def _content(fact: envelope.Fact) -> tuple[Marks, int, str]:
     try:
         if fact.dataschema == event.dataschema:
             # What `Marks` leaves out was only skipped: it may not even be UTF-8.
-            return _marks(fact.data), event.version, bytes(fact.data).decode()
-        newest = codec.canonical(codec.content(event, codec.version(fact.dataschema, event), fact.data))
-        return _marks(newest), event.version, newest.decode()
+            marks, data = _marks(fact.data), bytes(fact.data).decode()
+        else:
+            content = codec.content(event, codec.version(fact.dataschema, event), fact.data)
+            newest = codec.canonical(content)
+            marks, data = _marks(newest), newest.decode()
     except (msgspec.DecodeError, ValueError, RecursionError):
-        detail = "the data of this fact is not what Heed writes."
-        raise codec.Unreadable(errors.Reason.UNDECODABLE, detail) from None
+        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS) from None
+    if "\n" in data or "\t" in data or "\r" in data:  # between its tokens: it would break COPY's lines
+        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS)
+    return marks, event.version, data
 
 
 def _escape(text: str) -> str:
