@@ -67,10 +67,12 @@ with asked as (
 select home, contact_id, valid_until from overdue order by valid_until, contact_id
 """
 
-# Purpose: contacts of these homes whose row is past its time.
+# Purpose: contacts of these homes whose row is past its time; one in error is left to its nudge's next try.
 DUE: Final = """
 select contact_id, home from engagement
 where home = any(%(homes)s::smallint[]) and valid_until <= %(at)s::timestamptz
+    and not exists (select from nudge n where n.subject = 'contact:' || contact_id
+        and n.error is not null and n.retry_at > %(at)s::timestamptz)
 order by valid_until limit %(most)s
 """
 OVERDUE: Final = """
@@ -78,7 +80,10 @@ select contact_id from engagement
 where contact_id = any(%(contacts)s::text[]) and valid_until <= %(at)s::timestamptz
 """
 WAITING: Final = """
-exists (select from engagement where home = any(%(homes)s::smallint[]) and valid_until <= clock_timestamp())
+exists (select from engagement
+    where home = any(%(homes)s::smallint[]) and valid_until <= clock_timestamp()
+        and not exists (select from nudge n where n.subject = 'contact:' || contact_id
+            and n.error is not null and n.retry_at > clock_timestamp()))
 """
 
 

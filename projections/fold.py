@@ -49,7 +49,7 @@ class Done:
     duplicates: int = 0
     conflicts: int = 0
     contacts: int = 0
-    failed: int = 0
+    failed: list[str] = dataclasses.field(default_factory=list)
     expired: list[datetime] = dataclasses.field(default_factory=list)
     commands: int = 0
     more: bool = False
@@ -120,7 +120,7 @@ class Fold:
         taken = nudges.take(connection, work.mine, done.at)
         for subject, _, attempts in taken:
             work.attempts[subject] = max(attempts, work.attempts.get(subject, 0))
-        self._route({subject: home for subject, home, _ in taken}, work, drop=True)
+        self._route({one: topics.home(one, self.homes) for one, _, _ in taken}, work, drop=True)
         due = engagement.due(connection, work.mine, done.at) if self.timers else []
         work.contacts.update(due)
         done.more = len(taken) == nudges.MOST or len(due) == engagement.MOST
@@ -161,7 +161,7 @@ class Fold:
             subject = f"contact:{contact}"
             attempts = work.attempts.get(subject, 0)
             nudges.keep_error(self.connection, work.contacts[contact], subject, error, attempts, done.at)
-        done.contacts, done.failed = len(asked), len(failed)
+        done.contacts, done.failed = len(asked), list(failed)
         done.expired = [due for _, _, due in overdue]
         if overdue:
             done.commands = outbox.send(self.connection, engagement.COMMAND, overdue, done.at)
