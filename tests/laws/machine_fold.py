@@ -1,0 +1,389 @@
+"""The fold under everything that can happen to it, as a machine for hypothesis.
+
+Promises: two workers read any split of a log of facts, copies, contradictions, strays and rubbish; they crash
+at any statement, lose connections, take homes from each other and go on as zombies; timers come early, late,
+twice or not at all; anyone nudges and commands; single contacts raise. After every step positions and
+commands are exact, and at every look the tables equal the oracle's word.
+Limits: T is far in the future, where no clock but the machine's decides; 3 homes, 5 contacts, no links.
+Called by `tests.laws.test_fold_machine`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from projections import fold, nudges, positions, records
+from schemas import commands, topics
+from tests import oracle
+from tests.laws import generator, world
+
+CONTACTS = 5
+BASES = (
+    datetime(2048, 2, 29, 12, tzinfo=UTC),
+    datetime(2049, 2, 28, 9, tzinfo=UTC),
+    datetime(2049, 3, 1, 0, 0, 0, 1000, tzinfo=UTC),
+    datetime(2050, 3, 31, 23, 59, 59, 999000, tzinfo=UTC),
+    datetime(2052, 2, 29, tzinfo=UTC),
+    datetime(2061, 11, 22, 14, 39, 47, 123000, tzinfo=UTC),
+)
+STEPS = tuple(timedelta(milliseconds=n) for n in (0, 1, 2, 3_600_000)) + tuple(
+    timedelta(days=n) for n in (1, 28, 31)
+)
+workers = st.integers(0, 1)
+homes = st.integers(0, world.HOMES - 1)
+contacts = st.sampled_from([f"c{n}" for n in range(CONTACTS)])
+
+
+def rubbish(envelope: dict[str, Any]) -> list[tuple[bytes | None, str]]:
+    """Records of a stranger on `facts`, and why each is parked."""
+    good = world.encode(envelope)
+    return [
+        (None, "undecodable"),
+        (b"{", "undecodable"),
+        (b"[" * 200, "undecodable"),
+        (good.replace(b'"digest"', b'"indigest"'), "undecodable"),
+        (good.replace(b'"data":{', b'"data":{"x":"\xff",'), "undecodable"),
+        (good.replace(b'"data":{', b'"data":{"x":"\\u0000",'), "undecodable"),
+        (good.replace(b':1","data"', b':2","data"'), "newer_version"),
+        (good.replace(envelope["type"].encode(), b"mail.forwarded"), "unknown_type"),
+        (json.dumps(envelope, indent=1).encode(), "undecodable"),
+    ]
+
+
+class FoldMachine(RuleBasedStateMachine):
+    """See the module."""
+
+    dsn: ClassVar[str]
+    observer: ClassVar[world.Observer]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = world.Log()
+        self.workers = [world.Worker(f"w{n}", self.dsn, self.log) for n in range(2)]
+        self.read: dict[positions.TP, int] = {}
+        self.epochs: dict[positions.TP, int] = {}
+        self.as_of: dict[positions.TP, datetime] = {}
+        self.commanded: set[tuple[str, datetime]] = set()
+        self.broken: set[str] = set()
+        self.untimed: set[int] = set()
+        self.bodies: dict[str, bytes] = {}
+
+    @initialize(
+        base=st.sampled_from(BASES),
+        months=st.sampled_from([1, 2, 12]),
+        keep=st.booleans(),
+        alone=st.booleans(),
+    )
+    def begin(self, base: datetime, months: int, keep: bool, alone: bool) -> None:
+        self.now, self.rule = base, oracle.Rule(months, keep)
+        self.observer.clear(months, keep)
+        for part in range(world.HOMES):
+            self._claim(self.workers[0 if alone else part % 2], [part])
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "now"):
+                self._settle()
+        finally:
+            for worker in self.workers:
+                worker.close()
+
+    # What is told.
+
+    @rule(data=st.data(), stray=st.sampled_from([0, 0, 0, 0, 1]), again=st.integers(0, 2))
+    def tell(self, data: st.DataObject, stray: int, again: int) -> None:
+        """Facts as admission lets them through; some twice, some by a stranger into another's partition."""
+        for event in data.draw(
+            st.lists(generator.events(self.now, self.rule.period_months, CONTACTS), max_size=6)
+        ):
+            if event.time <= self.now + generator.AHEAD:
+                for _ in range(1 + again):
+                    self.log.tell(generator.envelope(event, self.now), stray)
+
+    @rule(data=st.data(), part=homes)
+    def litter(self, data: st.DataObject, part: int) -> None:
+        good = world.click(self.now, "c0")
+        value, reason = data.draw(st.sampled_from(rubbish(good)))
+        self.log.append(topics.FACTS, part, value, reason=reason)
+
+    @rule(part=homes, topic=st.sampled_from([topics.FACTS, topics.COMMANDS]))
+    def leave_a_hole(self, part: int, topic: str) -> None:
+        self.log.hole((topic, part))
+
+    @rule(step=st.sampled_from(STEPS))
+    def wait(self, step: timedelta) -> None:
+        self.now += step
+
+    @rule(data=st.data(), short=st.sampled_from([0, 1]))
+    def wait_for_an_edge(self, data: st.DataObject, short: int) -> None:
+        """To the instant at which something leaves a window, or the millisecond before it."""
+        known = oracle.histories(map(oracle.read, self._told()))
+        ends = sorted(
+            {end for facts in known.values() for end in oracle.dropped_out(facts, self.now, self.rule)[:2]}
+        )
+        if ends:
+            self.now = max(self.now, data.draw(st.sampled_from(ends)) - short * generator.MS)
+
+    @rule(contact=contacts, home=st.none() | homes)
+    def nudge(self, contact: str, home: int | None) -> None:
+        """Anyone may ask to look again; a home that is not the contact's does no harm."""
+        subject = f"contact:{contact}"
+        there = topics.home(subject, world.HOMES) if home is None else home
+        nudges.append(self.observer.connection, {subject: there}, "test")
+
+    @rule(names=st.lists(contacts, max_size=4), part=homes)
+    def command_as_a_stranger(self, names: list[str], part: int) -> None:
+        body = commands.make("engagement.expire", part, [(name, self.now) for name in names], self.now).body
+        self.log.append(topics.COMMANDS, part, body)
+
+    @rule(times=st.integers(1, 2))
+    def relay(self, times: int) -> None:
+        """The outbox as the relay publishes it, at least once; only reading it back deletes it."""
+        for home, body in self.observer.all("select home, body from heed_ops.outbox order by id"):
+            for _ in range(times):
+                self.log.append(topics.COMMANDS, home, body)
+
+    # What workers do, and what becomes of them.
+
+    @rule(which=workers, data=st.data(), early=st.booleans())
+    def advance(self, which: int, data: st.DataObject, early: bool) -> None:
+        worker = self.workers[which]
+        most = {name: data.draw(st.integers(0, 8)) for name in worker.held}
+        self._advance(worker, most, self.now - timedelta(days=40) if early else self.now)
+
+    @rule(which=workers)
+    def advance_twice_without_records(self, which: int) -> None:
+        for _ in range(2):
+            self._advance(self.workers[which], {}, self.now)
+
+    @rule(which=workers, fuse=st.integers(0, 12))
+    def crash(self, which: int, fuse: int) -> None:
+        """The connection is cut at a statement of the transaction, or the process dies after its commit."""
+        worker = self.workers[which]
+        if not worker.held or self._is_stale(worker):
+            return
+        before, overdue = self.observer.fingerprint(), self._overdue(worker)
+        spans = {name: self.log.span(name, worker.next[name]) for name in worker.held}
+        with contextlib.suppress(world.Crash):
+            worker.advance(at=self.now, fuse=fuse)
+        if worker.fuse.real.closed:
+            assert self.observer.fingerprint() == before
+        else:
+            self._committed(worker, spans, self.now, overdue)
+        worker.close()
+        self._reclaim(worker)
+
+    @rule(which=workers)
+    def lose_connection(self, which: int) -> None:
+        if self.workers[which].held:
+            self._reclaim(self.workers[which])
+
+    @rule(which=workers, parts=st.sets(homes, min_size=1))
+    def take_over(self, which: int, parts: set[int]) -> None:
+        """The other goes on as a zombie until it is fenced."""
+        self._claim(self.workers[which], sorted(parts))
+
+    @rule(which=workers)
+    def restart(self, which: int) -> None:
+        self.workers[which].forget()
+
+    @rule(which=workers, on=st.booleans())
+    def switch_timers(self, which: int, on: bool) -> None:
+        self.workers[which].timers = on
+
+    @precondition(lambda self: len(self.broken) < 2)
+    @rule(contact=contacts)
+    def break_contact(self, contact: str) -> None:
+        self.broken.add(contact)
+        self.observer.connection.execute(
+            "insert into trial.broken values (%s) on conflict do nothing", (contact,)
+        )
+
+    @rule()
+    def mend(self) -> None:
+        """The errors stand with their nudges until these are tried again."""
+        self.observer.connection.execute("delete from trial.broken")
+
+    # What has to hold.
+
+    @rule(later=st.sampled_from(STEPS))
+    def look(self, later: timedelta) -> None:
+        self._check_machinery()
+        self._check_facts()
+        self._check_rows()
+        self._check_view(max(self.as_of.values()) + later)
+
+    def _told(self) -> list[dict[str, Any]]:
+        return [entry.fact for entry in self.log.read(self.read) if entry.fact is not None]
+
+    def _claim(self, worker: world.Worker, parts: Iterable[int]) -> None:
+        names = [(topic, part) for part in parts for topic in (topics.COMMANDS, topics.FACTS)]
+        worker.claim(names)
+        for name in names:
+            self.epochs[name] = self.epochs.get(name, 0) + 1
+            self.read.setdefault(name, 0)
+            self.as_of.setdefault(name, datetime(1970, 1, 1, tzinfo=UTC))
+            assert worker.held[name].epoch == self.epochs[name]
+            assert worker.next[name] == self.read[name]
+            assert worker.held[name].last_record == self._last(name)
+
+    def _reclaim(self, worker: world.Worker) -> None:
+        stale = self._is_stale(worker)
+        owned = {name for name, held in worker.held.items() if held.epoch == self.epochs[name]}
+        try:
+            worker.reclaim()
+        except positions.Fenced:
+            assert stale
+            worker.forget()
+        else:
+            assert not stale
+            assert all(worker.next[name] == self.read[name] for name in worker.held)
+        for name in owned:
+            self.epochs[name] += 1
+
+    def _is_stale(self, worker: world.Worker) -> bool:
+        return any(held.epoch != self.epochs[name] for name, held in worker.held.items())
+
+    def _last(self, name: positions.TP) -> str | None:
+        below = [entry for entry in self.log.entries[name] if entry.offset < self.read[name]]
+        return records.identity(below[-1]) if below else None
+
+    def _advance(
+        self, worker: world.Worker, most: dict[positions.TP, int] | None, at: datetime
+    ) -> fold.Done | None:
+        if not worker.held:
+            return None
+        spans = {
+            n: self.log.span(n, worker.next[n], None if most is None else most.get(n, 0)) for n in worker.held
+        }
+        overdue = self._overdue(worker)
+        if not self._is_stale(worker):
+            done = worker.advance(most, at)
+            assert self._committed(worker, spans, at, overdue) == sorted(done.expired)
+            return done
+        before = self.observer.fingerprint()
+        try:
+            worker.advance(most, at)
+        except positions.Fenced:
+            assert self.observer.fingerprint() == before
+            worker.forget()
+            return None
+        raise AssertionError("a zombie has committed")
+
+    def _overdue(self, worker: world.Worker) -> dict[str, datetime]:
+        """Every row of the worker's homes, with its `valid_until`."""
+        mine = {part for topic, part in worker.held if topic == topics.FACTS}
+        return {contact: line[8] for contact, line in self.observer.rows().items() if line[7] in mine}
+
+    def _committed(
+        self,
+        worker: world.Worker,
+        spans: dict[positions.TP, records.Span],
+        at: datetime,
+        before: dict[str, datetime],
+    ) -> list[datetime]:
+        """Follow what a transaction did: T, positions, one command item for each overdue row it brought."""
+        instant = max([at, *(self.as_of[name] for name in spans)])
+        for name, span in spans.items():
+            self.read[name], self.as_of[name] = span.end, instant
+        self._check_machinery()
+        rows = self.observer.rows()
+        left = {c: due for c, due in before.items() if due <= instant and c in rows and rows[c][8] == due}
+        brought = {(c, due) for c, due in before.items() if due <= instant and c not in left}
+        mine = {part for topic, part in spans if topic == topics.FACTS}
+        self.untimed = self.untimed - mine if worker.timers else self.untimed | mine
+        if worker.timers:
+            assert set(left) <= self.broken
+        sent = self._sent()
+        assert len(sent) == len(self.commanded) + len(brought), "a row past its time is commanded once"
+        assert set(sent) == self.commanded | brought
+        self.commanded |= brought
+        return sorted(due for _, due in brought)
+
+    def _sent(self) -> list[tuple[str, datetime]]:
+        """Every item that ever stood in the outbox: those not read back yet, and those on the topic by us."""
+        bodies = {
+            str(id_): bytes(body)
+            for id_, body in self.observer.all("select event_id, body from heed_ops.outbox")
+        }
+        self.bodies |= bodies
+        items = [item for body in self.bodies.values() for item in json.loads(body)["data"]["items"]]
+        return [(item["contact_id"], datetime.fromisoformat(item["due"])) for item in items]
+
+    def _check_machinery(self) -> None:
+        found = self.observer.all(
+            "select topic, part, next_offset, epoch, as_of, last_record from heed_data.position"
+        )
+        for topic, part, next_offset, epoch, as_of, last in found:
+            name = (topic, part)
+            assert (next_offset, epoch, as_of, last) == (
+                self.read[name], self.epochs[name], self.as_of[name], self._last(name),
+            )  # fmt: skip
+        assert len(found) == len(self.read)
+
+    def _check_facts(self) -> None:
+        assert self.observer.facts() == world.distinct(self._told())
+        parked = self.observer.all("select topic, part, off, reason from heed_ops.parked")
+        litter = [(e.topic, e.partition, e.offset, e.reason) for e in self.log.read(self.read) if e.reason]
+        assert sorted(parked) == sorted(litter)
+
+    def _check_rows(self) -> None:
+        told, rows, nudged = self._told(), self.observer.rows(), self.observer.nudged()
+        assert {contact for contact, error in nudged.items() if error} <= self.broken
+        for part in range(world.HOMES):
+            at = self.as_of[(topics.FACTS, part)]
+            expected = oracle.expected(told, at, self.rule.period_months, self.rule.keep_row_without_clicks)
+            for contact in (f"c{n}" for n in range(CONTACTS)):
+                stored = rows.get(contact)
+                if topics.home(f"contact:{contact}", world.HOMES) != part or contact in nudged:
+                    continue
+                if stored is not None and stored[8] <= at:
+                    assert part in self.untimed or contact in self.broken
+                    continue
+                assert (None if stored is None else oracle.Row(*stored[:7])) == expected.get(contact)
+                if stored is not None:
+                    assert stored[7:] == (part, self._valid_until(told, contact, at))
+
+    def _valid_until(self, told: list[dict[str, Any]], contact: str, at: datetime) -> datetime:
+        facts = oracle.histories(map(oracle.read, told))[contact]
+        return oracle.dropped_out(facts, at, self.rule)[0]
+
+    def _check_view(self, at: datetime) -> None:
+        """At any later instant the view says what is true then, whatever the timers did (CEE-8)."""
+        nudged = self.observer.nudged()
+        expected = oracle.expected(
+            self._told(), at, self.rule.period_months, self.rule.keep_row_without_clicks
+        )
+        shown = {
+            contact: (oracle.Row(*line[:7]), *line[7:])
+            for contact, line in self.observer.shown(at).items()
+            if contact not in nudged
+        }
+        assert shown == {
+            contact: (row, oracle.recency(row, at), at)
+            for contact, row in expected.items()
+            if contact not in nudged
+        }
+
+    def _settle(self) -> None:
+        """Mended, read to the end, nudges taken: every row is right, without exception."""
+        self.observer.connection.execute("delete from trial.broken")
+        for worker in self.workers:
+            worker.forget()
+        self._claim(self.workers[0], range(world.HOMES))
+        self.workers[0].timers = True
+        self.now = max([self.now, *self.as_of.values()]) + timedelta(hours=2)
+        for _ in range(4):
+            self._advance(self.workers[0], None, self.now)
+        assert self.observer.nudged() == {}
+        assert not self.untimed
+        self.broken = set()
+        self.look(timedelta(0))
+        assert all(line[8] > self.now for line in self.observer.rows().values())
