@@ -31,7 +31,6 @@ from deploy import demo_events, demo_history, demo_report, demo_send
 Options = demo_history.Options
 
 LOOK_SECONDS: Final = 0.2
-SAVE_SECONDS: Final = 1.0
 
 
 class Marks(msgspec.Struct):
