@@ -57,6 +57,12 @@ class Cluster:
         if self._connection is not None:
             self._connection.close()
 
+    def tell(self) -> None:
+        """Print the last words of each worker, for a test that has failed."""
+        for name, process in self.workers.items():
+            print(f"--- {name}: {process.popen.poll()}")
+            print(*process.lines[-12:], sep="\n")
+
     # Workers.
 
     def start(self, *names: str) -> Self:

@@ -52,6 +52,7 @@ def workers(
 
     yield make
     for one in made:
+        one.tell()
         one.close()
 
 
