@@ -109,7 +109,9 @@ def test_the_blocks_of_a_page_run(page: Path, told: dict[str, Any]) -> None:
     env = {**told["env"], "DASHBOARD": told["dashboard_dsn"], "PATH": path}
     if page.name != "README.md":  # which finds them by itself
         env |= {"HEED_URL": told["url"], "HEED_KAFKA": told["bootstrap"], "HEED_POSTGRES": told["dsn"]}
-    env.pop("PYTHONSAFEPATH")  # a reader has not set it
+    # A reader has set none of these; make gives its own arguments on to the make of a block.
+    for name in ("PYTHONSAFEPATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
+        env.pop(name, None)
     done = subprocess.run(
         ["bash", "-c", script(page)],
         env=env,
