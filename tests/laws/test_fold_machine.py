@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -22,13 +21,6 @@ COMMON = hypothesis.settings(
 )
 
 
-@pytest.fixture(scope="module")
-def observer(module_database: str) -> Iterator[world.Observer]:
-    observer = world.Observer(module_database)
-    yield observer
-    observer.close()
-
-
 def run(dsn: str, observer: world.Observer, seed: int | None, settings: hypothesis.settings) -> None:
     machine = type("FoldMachine", (machine_fold.FoldMachine,), {"dsn": dsn, "observer": observer})
     if seed is not None:
@@ -38,20 +30,20 @@ def run(dsn: str, observer: world.Observer, seed: int | None, settings: hypothes
 
 
 @pytest.mark.capability("LAW-1", "LAW-4", "CEE-8")
-def test_the_fold_is_exact_whatever_happens(module_database: str, observer: world.Observer) -> None:
+def test_the_fold_is_exact_whatever_happens(module_database: str, shared_observer: world.Observer) -> None:
     settings = hypothesis.settings(COMMON, max_examples=60, stateful_step_count=30, derandomize=True)
-    run(module_database, observer, None, settings)
+    run(module_database, shared_observer, None, settings)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_fold_is_exact_for_thousands_of_histories(
-    module_database: str, observer: world.Observer, request: pytest.FixtureRequest
+    module_database: str, shared_observer: world.Observer, request: pytest.FixtureRequest
 ) -> None:
     seed = int(request.config.getoption("--hypothesis-seed") or random.randrange(2**32))
     run(
         module_database,
-        observer,
+        shared_observer,
         seed,
         hypothesis.settings(COMMON, max_examples=2_000, stateful_step_count=60),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,22 +12,6 @@ from tests.laws import generator, world
 NOW = generator.NOW
 YEAR = timedelta(days=365)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-def observer(module_database: str) -> Iterator[world.Observer]:
-    observer = world.Observer(module_database)
-    observer.clear()
-    yield observer
-    observer.close()
-
-
-@pytest.fixture
-def worker(module_database: str, observer: world.Observer) -> Iterator[world.Worker]:
-    worker = world.Worker("w0", module_database, world.Log())
-    worker.claim([(topic, part) for part in range(world.HOMES) for topic in (topics.FACTS, topics.COMMANDS)])
-    yield worker
-    worker.close()
 
 
 def shut(observer: world.Observer, *contacts: str) -> None:

@@ -158,6 +158,9 @@ class Worker:
         held = positions.claim(self.fuse.real, fold.READER, self.name, dict.fromkeys(names, 0))
         self._stand(held)
 
+    def claim_all(self) -> None:
+        self.claim(self.log.entries)
+
     def reclaim(self) -> None:
         """After a lost connection; raises positions.Fenced."""
         self.close()

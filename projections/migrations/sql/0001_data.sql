@@ -9,11 +9,12 @@ create table {data}.rule (
 );
 comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7).';
 
+-- Ids are told apart and put in order by their bytes, whatever language the database sorts in (LAW-1).
 create table {data}.fact (
-    subject text not null,
+    subject text collate "C" not null,
     key uuid not null,
-    source text not null,
-    id text not null,
+    source text collate "C" not null,
+    id text collate "C" not null,
     type text not null,
     time timestamptz not null,
     version smallint not null,
@@ -97,14 +98,14 @@ begin atomic
         select min(f.time) filter (where f.clicked) as first_click,
             max(f.time) filter (where f.clicked) as last_click,
             count(distinct f.mailing) filter (where f.clicked) as frequency,
-            count(distinct f.mailing) filter (where not f.clicked) as volume,
-            count(distinct f.mailing) filter (where not f.clicked and at <= f.end_of_30) as volume_last_30,
-            least(min(f.end_of_period), min(f.end_of_30) filter (where not f.clicked and at <= f.end_of_30))
-                as first_end
+            count(distinct f.mailing) filter (where not f.clicked and at <= f.end_of_period) as volume,
+            count(distinct f.mailing) filter (where at <= f.end_of_30) as volume_last_30,
+            least(min(f.end_of_period) filter (where at <= f.end_of_period),
+                min(f.end_of_30) filter (where at <= f.end_of_30)) as first_end
         from (
             select f.time, f.mailing, f.type = 'mail.clicked' as clicked,
                 {data}.window_end(f.time, r.period_months) as end_of_period,
-                f.time + interval '720 hours' as end_of_30
+                case when f.type = 'mail.delivered' then f.time + interval '720 hours' end as end_of_30
             from (
                 select 'contact:' || c.contact_id
                 union all
@@ -117,7 +118,7 @@ begin atomic
                 and f.time <= upto
                 and not {data}.is_hidden(told.subject, upto)
         ) f
-        where at <= f.end_of_period
+        where at <= f.end_of_period or at <= f.end_of_30  -- a February is shorter than 30 days
     ) e
     where (e.frequency > 0 or (r.keep_row_without_clicks and e.volume > 0))
         and not exists (select from {data}.member m where m.subject = 'contact:' || c.contact_id);

@@ -13,7 +13,8 @@ create view {read}.contact_engagement as
 select e.contact_id,
     case when e.valid_until > now.t then e.date_first_click else x.date_first_click end as date_first_click,
     l.date_last_click,
-    greatest(0, floor(extract(epoch from now.t - l.date_last_click) / 86400))::int as recency,
+    case when l.date_last_click is not null  -- greatest() passes over nulls
+        then greatest(0, floor(extract(epoch from now.t - l.date_last_click) / 86400))::int end as recency,
     case when e.valid_until > now.t then e.frequency else x.frequency end as frequency,
     case when e.valid_until > now.t then e.volume else x.volume end as volume,
     case when e.valid_until > now.t then e.volume_last_30 else x.volume_last_30 end as volume_last_30,
