@@ -63,6 +63,7 @@ class Lane(abc.ABC):
         self._claims = 0
         self._claim: Claim | None = None
         self._lost: Claim | None = None
+        self._torn: Claim | None = None
         self._batch: batches.Batch | None = None
         self._busy = False
         self._stopping = False
@@ -176,14 +177,21 @@ class Lane(abc.ABC):
             firsts = (span.records[0].timestamp for span in batch.spans.values() if span.records)
             self._oldest = min(firsts, default=0) / 1000
             try:
-                return self.work(claim, self._unseen(claim, batch.spans))
+                return self._work(claim, self._unseen(claim, batch.spans))
             finally:
                 self._oldest = 0.0
                 self._busy = False
                 self._wake()
         if more or self.look() or time.monotonic() - self._beat > HEARTBEAT:
-            return self.work(claim, {})
+            return self._work(claim, {})
         return False
+
+    def _work(self, claim: Claim, spans: Mapping[TP, Any]) -> bool:
+        try:
+            return self.work(claim, spans)
+        except psycopg.Error:
+            self._torn = claim
+            raise
 
     def _next(self, patience: float) -> tuple[Claim | None, batches.Batch | None]:
         with self._changed:
@@ -210,18 +218,20 @@ class Lane(abc.ABC):
         """Own the wanted partitions, by the group's word or again after a lost connection."""
         connection = self._connected()
         lost = self._lost
+        if self._torn is not None and self._torn is not lost:
+            # A transaction was torn, then the group took its partitions away: were they another's already?
+            self._take_again(connection, self._torn)
+        self._torn = None
         if not wanted:
             self._claimed_number = number
             return
         ends = self.inspector.ends(wanted)
         if lost is not None:
-            held = positions.reclaim(
-                connection, self.reader, {(tp.topic, tp.partition): one for tp, one in lost.held.items()}
-            )
+            mine = self._take_again(connection, lost)
         else:
             held = self._claim_waiting(connection, {(tp.topic, tp.partition): 0 for tp in wanted}, ends)
+            mine = {TP(topic, part): one for (topic, part), one in held.items()}
         metrics.CLAIMS.inc()
-        mine = {TP(topic, part): one for (topic, part), one in held.items()}
         nexts = self.inspector.check(mine, ends)
         skipped = {tp: offset for tp, offset in nexts.items() if offset != mine[tp].next_offset}
         if skipped:
@@ -235,6 +245,13 @@ class Lane(abc.ABC):
             self._busy = False
         self._log.info("claimed", reader=self.reader, partitions=len(mine), owner=self.owner)
         self._wake()
+
+    def _take_again(self, connection: psycopg.Connection, lost: Claim) -> dict[TP, positions.Held]:
+        """Own what was held before, on a new connection; raises `positions.Fenced`."""
+        before = {(tp.topic, tp.partition): one for tp, one in lost.held.items()}
+        held = positions.reclaim(connection, self.reader, before)
+        lost.held = {TP(topic, part): one for (topic, part), one in held.items()}
+        return lost.held
 
     def _claim_waiting(
         self, connection: psycopg.Connection, firsts: dict[positions.TP, int], ends: Mapping[TP, log.Ends]
