@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 
 from schemas import errors
 
@@ -207,6 +207,8 @@ def _problem_of(error: Exception) -> Problem:
             return error
         case ValidationException():
             return Problem(WRONG_PARAMETER, _parameters_of(error))
+        case InternalServerException():  # Litestar's word for a client that went away while it was sending
+            return Problem(UNREADABLE_BODY, "The body ended early.")
         case HTTPException(status_code=status) if status < 500:
             kind = _BY_STATUS.get(status, BAD_REQUEST)
             allow = (error.headers or {}).get("allow")

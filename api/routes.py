@@ -41,7 +41,7 @@ class Parts:
     readiness: operations.Readiness
 
 
-def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
     """Refuses a query parameter that the route does not take (a guard of every route under /v1)."""
     query = connection.scope["query_string"]
     if not query:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from api import problems
 from deploy.processes import free_ports
+from projections.migrations import apply
 from schemas import topics
 from tests import stack
 
@@ -65,14 +67,13 @@ def takes(client: httpx.Client, id: str) -> bool:
 def read(bootstrap: str, name: str) -> list[Any]:
     """Every committed record of a topic, by a plain consumer."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reads", "enable.auto.commit": False})
+    places = [TopicPartition(name, partition, 0) for partition in range(stack.HOMES)]
     found: list[Any] = []
     try:
-        for partition in range(stack.HOMES):
-            place = TopicPartition(name, partition, 0)
-            end = consumer.get_watermark_offsets(place, timeout=10)[1]
-            consumer.assign([place])
-            while end and (not found or found[-1].partition() != partition or found[-1].offset() < end - 1):
-                found += consumer.consume(1000, timeout=1)
+        total = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        consumer.assign(places)
+        while len(found) < total:
+            found += consumer.consume(total - len(found), timeout=1)
     finally:
         consumer.close()
     return found
@@ -210,6 +211,47 @@ def test_sigterm_lets_the_requests_under_way_finish(
     assert found == [202]
 
 
+def test_clients_that_break_off_or_send_too_much_do_no_harm(
+    launch: stack.Launcher, topics: str, database: str, port: int, client: httpx.Client
+) -> None:
+    process = launch.api(topics, database, port)
+    stack.eventually(lambda: takes(client, "first"), "events are taken")
+    head = (
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as early:
+        early.sendall(head % 100 + b'{"id":')
+    with socket.create_connection(("127.0.0.1", port)) as large:
+        large.sendall(head % 50_000_000 + b"x" * 1000)  # refused by what it says, before it is sent
+        answer = large.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert problems.TOO_LARGE.uri.encode() in answer
+
+    def pour() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 16_384
+
+    response = httpx.post(client.base_url.join("/v1/events"), content=pour(), headers=JSON, timeout=20)
+    assert response.status_code == 413
+    assert takes(client, "next")
+    assert process.terminate() == 0
+    assert not [line for line in process.lines if '"internal"' in line]
+
+
+def test_a_database_without_tables_is_away_until_it_is_migrated(
+    launch: stack.Launcher, servers: stack.Servers, port: int, client: httpx.Client
+) -> None:
+    dsn = servers.make_empty_database()
+    try:
+        launch.api(servers.bootstrap, dsn, port)
+        stack.eventually(lambda: answers(client, "/health/live"), "the API answers")
+        _answers_503(client, "GET", "/v1/contacts/ada/engagement", problems.DATABASE_AWAY)
+        apply.upgrade(dsn)
+        assert answers(client, "/v1/contacts/ada/engagement")
+    finally:
+        servers.drop_database(dsn)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("HEED_API_HOST", "0.0.0.0"), ("HEED_API_PORT", "taken"), ("HEED_API_PORT", "x")]
 )
@@ -222,3 +264,33 @@ def test_an_address_it_cannot_take_is_one_sentence(
         assert process.exit() == 2
     assert setting in process.last_line
     assert process.last_line.startswith("heed: ")
+
+
+@pytest.mark.capability("CEE-1", "CEE-3", "CEE-8", "CEE-10")
+def test_without_timers_no_reader_sees_a_value_past_its_time_and_refreshing_mends_the_table(
+    launch: stack.Launcher, topics: str, database: str, port: int, client: httpx.Client
+) -> None:
+    launch.api(topics, database, port)
+    launch.worker(topics, database, HEED_TIMERS="off")
+    stack.eventually(lambda: answers(client, "/health/ready"), "everything is ready", timeout=60)
+    delivered = (datetime.now(UTC) - timedelta(days=30) + timedelta(seconds=8)).isoformat()
+    mail = click("2", type="mail.delivered", time=delivered, data={"mailing_id": "m1"})
+    assert client.post("/v1/events", json=[click("1"), mail, click("3", "contact:bea")]).status_code == 202
+
+    def read() -> Any:
+        return client.get("/v1/contacts/ada/engagement").json()
+
+    def calculated(contact: str = "ada") -> Any:
+        return client.post(f"/v1/contacts/{contact}/engagement/calculate").json()
+
+    stack.eventually(lambda: read()["volume_last_30"] == 1, "the row is there")
+    answer = calculated()
+    assert (answer["frequency"], answer["differs"], answer["stored"]["volume_last_30"]) == (1, False, 1)
+    stack.eventually(lambda: read()["volume_last_30"] == 0, "the delivery has left its window", timeout=15)
+    answer = calculated()
+    assert (answer["volume_last_30"], answer["differs"]) == (0, False)
+    assert answer["stored"]["volume_last_30"] == 1  # no timer: the table still has it
+    assert client.post("/v1/engagement/refresh-expired").json() == {"refreshed": 1}
+    assert client.post("/v1/engagement/refresh-expired").json() == {"refreshed": 0}
+    assert calculated()["stored"]["volume_last_30"] == 0
+    assert calculated("bea")["stored"]["frequency"] == 1
