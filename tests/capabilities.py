@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 _CACHE = "heed/capabilities"
+NOT_RUN = {"result": "not run", "at": ""}
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -53,12 +54,26 @@ class Recorder:
         last = self._last_results()
         for capability in sorted(self._shown, key=_by_number):
             terminalreporter.write_line(capability)
+            cases: dict[str, list[dict[str, str]]] = defaultdict(list)
             for nodeid in self._shown[capability]:
-                told = last.get(nodeid, {"result": "not run yet", "at": ""})
-                terminalreporter.write_line(f"  {told['result']:<12}{told['at']:<18}{nodeid}")
+                cases[nodeid.partition("[")[0]].append(last.get(nodeid, NOT_RUN))
+            for test, results in cases.items():
+                terminalreporter.write_line(f"  {_summary(results):<38}{test}")
 
     def _last_results(self) -> dict[str, dict[str, str]]:
         return dict(self._config.cache.get(_CACHE, {}))
+
+
+def _summary(results: list[dict[str, str]]) -> str:
+    """The worst result of a test's cases, how many share it, and when the last of these was."""
+    worst = next(each for each in ("failed", "not run", "skipped", "passed") if each in _kinds(results))
+    same = [told["at"] for told in results if told["result"] == worst]
+    count = f" {len(same)} of {len(results)}" if len(results) > 1 else ""
+    return f"{worst}{count} {max(same)}".strip()
+
+
+def _kinds(results: list[dict[str, str]]) -> set[str]:
+    return {told["result"] for told in results}
 
 
 def _by_number(capability: str) -> tuple[str, int, str]:
