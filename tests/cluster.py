@@ -98,6 +98,12 @@ class Cluster:
             part for (topic, part), owner in self.owners().items() if topic == topics.FACTS and owner == name
         )
 
+    def owns_live(self, name: str) -> bool:
+        """Whether what the worker owns is owned by this very process: its sessions hold the claims."""
+        backends = {row["backend"] for row in self.sql(OWNED) if row["owner"] == name}
+        sessions = self.sql("select pid from pg_stat_activity where application_name like %s", f"{name} %")
+        return bool(backends) and backends <= {row["pid"] for row in sessions}
+
     def shared_by(self, names: Iterable[str]) -> bool:
         """Whether exactly these workers own all partitions, each home with all its topics, evenly."""
         owners = self.owners()

@@ -1,0 +1,114 @@
+"""Everything is killed, frozen and taken away under load: nothing is lost, nothing counts twice, rows are exact.
+
+The test does what a supervisor does: it starts again what died. Long forms run with `make slow`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from tests import cluster as clusters
+from deploy.kafka import Kafka
+from deploy.postgres import Postgres
+from tests import stack
+from tests.faults import brakes
+from tests.laws import generator
+
+RATE = 400.0
+
+
+@pytest.mark.capability("LAW-1", "LAW-4")
+def test_short_drill(workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str) -> None:
+    """A worker killed inside a transaction, PostgreSQL and Kafka killed and away for a while."""
+    _drill(workers, mortal, fresh, seconds=60, away=10, frozen=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.capability("LAW-1", "LAW-4")
+def test_long_drill(workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str) -> None:
+    """The same with a worker frozen for 20 s, and each server away for 2 minutes."""
+    _drill(workers, mortal, fresh, seconds=420, away=120, frozen=20)
+
+
+def _drill(
+    workers: Callable[..., clusters.Cluster],
+    servers: stack.Servers,
+    dsn: str,
+    *,
+    seconds: int,
+    away: float,
+    frozen: float,
+) -> None:
+    stops = brakes.Brakes(servers, dsn)
+    cluster = workers(*clusters.THREE)
+    now = datetime.now(UTC).replace(microsecond=0)
+    sent = generator.seeded(seconds, int(seconds * RATE), 2_000, now).sent
+    with clusters.Traffic(cluster.bootstrap, sent, RATE) as traffic:
+        cluster.wait_row_count(20)
+        _kill_inside_a_transaction(cluster, stops, "worker-1")
+        _restart(cluster, "worker-1")
+        if frozen:
+            _freeze_for(cluster, "worker-2", frozen)
+        _take_away(servers.postgres, away)
+        cluster.wait_beats(1)
+        _take_away(servers.kafka, away)
+        cluster.workers["worker-3"].kill()
+        _restart(cluster, "worker-3")
+        assert traffic.count < len(sent), "the load has to last longer than the drill"
+        traffic.finish(seconds * 4)
+    _revive(cluster)
+    cluster.wait_shared(*clusters.THREE, timeout=90)
+    cluster.settle(180)
+    assert cluster.check() > 1_500
+    assert {row["owner"] for row in cluster.sql(clusters.OWNED)} == set(clusters.THREE)
+
+
+def _kill_inside_a_transaction(cluster: clusters.Cluster, stops: brakes.Brakes, name: str) -> None:
+    """kill -9 while the worker's transaction has written: pg_stat_activity shows its id, and then it is gone."""
+    stops.press(name, brakes.WRITTEN, 1.0)
+    at = stops.wait_at(name, brakes.WRITTEN)
+    assert at["state"] == "active"
+    assert at["writes"], "no transaction was open"
+    cluster.workers[name].kill()
+    stops.release(name)
+    stack.eventually(lambda: stops.session(at["pid"]) is None, "its transaction is rolled back")
+
+
+def _freeze_for(cluster: clusters.Cluster, name: str, seconds: float) -> None:
+    """SIGSTOP, longer than the group waits; woken, it goes on with other homes, or ends as fenced."""
+    process = cluster.workers[name]
+    process.freeze()
+    began = time.monotonic()
+    stack.eventually(lambda: not cluster.homes_of(name), f"the homes of {name} are others'", 60, 0.1)
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
+    process.thaw()
+    stack.eventually(lambda: not process.alive or bool(cluster.homes_of(name)), f"{name} ends or goes on", 60)
+    if not process.alive:
+        assert process.exit() == 3
+        _restart(cluster, name)
+
+
+def _take_away(server: Kafka | Postgres, seconds: float) -> None:
+    """kill -9, and for a while nothing in its place."""
+    server.kill()
+    time.sleep(seconds)
+    server.start()
+    server.wait()
+
+
+def _restart(cluster: clusters.Cluster, name: str) -> None:
+    cluster.add(name)
+    stack.eventually(lambda: bool(cluster.homes_of(name)) and cluster.owns_live(name), f"{name} owns homes again", 60, 0.1)
+
+
+def _revive(cluster: clusters.Cluster) -> None:
+    """Start again who ended in doubt, as the supervisor would; nobody may have ended otherwise."""
+    for name, process in list(cluster.workers.items()):
+        if not process.alive:
+            assert process.exit() == 3, process.last_line
+            cluster.add(name)

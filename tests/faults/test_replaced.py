@@ -1,0 +1,73 @@
+"""Kafka's data is another than the one that was read: workers stop and say so, instead of skipping in silence."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from schemas import topics
+from schemas.topics import all_topics
+from tests import cluster as clusters
+from tests import stack
+
+
+@pytest.mark.capability("LAW-4")
+def test_the_data_directory_is_replaced_under_a_living_database(
+    cluster: clusters.Cluster, mortal: stack.Servers
+) -> None:
+    _fold(cluster, 200)
+    mortal.kafka.kill()
+    shutil.rmtree(mortal.kafka.home / "data")
+    mortal.kafka.start()
+    mortal.kafka.wait()
+    stack.recreate_topics(mortal.bootstrap, all_topics(stack.HOMES))
+    for name in clusters.THREE:
+        assert _end(cluster, name) == 3
+        assert _says_why(cluster.workers[name].last_line), cluster.workers[name].last_line
+    again = cluster.add("worker-1")
+    assert again.exit(60) == 3, "a supervisor's new start finds the same"
+    assert _says_why(again.last_line), again.last_line
+    facts = cluster.sql("select count(*) as n from heed_data.fact")
+    assert facts[0]["n"] == 200
+
+
+@pytest.mark.capability("LAW-4")
+def test_a_topic_is_deleted_and_made_anew_with_as_many_records(cluster: clusters.Cluster) -> None:
+    """Offsets alone would not tell: the same number of other records stands there."""
+    _fold(cluster, 200)
+    for name in clusters.THREE:
+        assert cluster.workers[name].terminate() == 0
+    stack.recreate_topics(cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS))
+    others = [(topics.FACTS, clusters.click(f"other{number}")) for number in range(4_000)]
+    clusters.send_all(cluster.bootstrap, others)
+    found = cluster.add("worker-1")
+    assert found.exit(60) == 3
+    assert "Replaced" in found.last_line
+    assert "facts" in found.last_line
+
+
+@pytest.mark.capability("LAW-4")
+def test_a_topic_that_goes_while_workers_run(cluster: clusters.Cluster) -> None:
+    _fold(cluster, 200)
+    stack.recreate_topics(cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS))
+    for name in clusters.THREE:
+        assert _end(cluster, name) == 3
+        assert _says_why(cluster.workers[name].last_line), cluster.workers[name].last_line
+
+
+def _fold(cluster: clusters.Cluster, count: int) -> None:
+    sent = [(topics.EMAIL_ACTIVITY, clusters.click(f"c{number}")) for number in range(count)]
+    clusters.send_all(cluster.bootstrap, sent)
+    cluster.settle()
+
+
+def _end(cluster: clusters.Cluster, name: str) -> int:
+    process = cluster.workers[name]
+    stack.eventually(lambda: not process.alive, f"{name} stops", 90, 0.1)
+    return process.exit()
+
+
+def _says_why(line: str) -> bool:
+    """The sentence names the trouble: what was replaced, truncated, lost or is missing."""
+    return any(word in line for word in ("Replaced", "Lost", "Gap", "is missing", "is gone"))
