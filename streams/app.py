@@ -20,11 +20,12 @@ import structlog
 from faust.types import TP
 
 from projections import error_rate
-from schemas import metrics, settings, topics
+from schemas import errors, metrics, settings, topics
 from streams import batches, fold_loop, intake, lanes, log, outbox, process, producer, topic_admin
 
 LANES = 2
 ADVICE_SECONDS = 2.0
+WAIT_SECONDS = 1.0
 BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
 
 
@@ -119,6 +120,18 @@ class Worker:
         except Exception as error:
             process.die(error)
 
+    async def _topics_as_declared(self) -> None:
+        """Wait for Kafka as long as it takes; then its topics must be as declared."""
+        said = False
+        while True:
+            try:
+                return await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+            except errors.Away as away:
+                if not said:
+                    structlog.get_logger().warning("waiting for a server", error=process.first_line(away))
+                said = True
+                await asyncio.sleep(WAIT_SECONDS)
+
     def _tell_relay(self) -> None:
         self.relay.wake()
 
@@ -139,7 +152,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
-        await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+        await self._topics_as_declared()
         self._consumer().use(self.lanes, self.wake)
         for lane in self.lanes:
             lane.start()

@@ -13,6 +13,7 @@ import asyncio
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -21,7 +22,9 @@ import typer
 
 from schemas import errors, settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 topics_app = typer.Typer(no_args_is_help=True, help="Heed's topics on the broker.")
 parked_app = typer.Typer(no_args_is_help=True, help="What could not be folded.")
 engagement_app = typer.Typer(no_args_is_help=True, help="The engagement of contacts.")
@@ -60,9 +63,23 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     rich.console.Console().print(made)
 
 
+def chosen(*needed: str) -> settings.Settings:
+    """The settings, with what is needed; a local stack that runs in HEED_HOME names its servers itself."""
+    env = dict(os.environ)
+    stack = Path(env.get("HEED_HOME", ".heed")) / "stack.json"
+    if stack.is_file():
+        told = orjson.loads(stack.read_bytes())
+        env = {
+            "HEED_KAFKA": told["bootstrap"],
+            "HEED_POSTGRES": told["dsn"],
+            "HEED_GROUP": told["group"],
+        } | env
+    return settings.Settings.load(env).need(*needed)
+
+
 def servers() -> settings.Settings:
     """The settings, with both servers named."""
-    return settings.Settings.load().need("kafka", "postgres")
+    return chosen("kafka", "postgres")
 
 
 @app.command()
@@ -79,9 +96,9 @@ def api() -> None:
     from api import app as api_app
     from streams import process
 
-    chosen = servers()
-    process.set_up_logs(chosen.log_level, worker="api")
-    api_app.serve(chosen)
+    found = servers()
+    process.set_up_logs(found.log_level, worker="api")
+    api_app.serve(found)
 
 
 @app.command()
@@ -89,8 +106,8 @@ def migrate(as_json: Json = False) -> None:
     """Create or upgrade Heed's tables."""
     from projections.migrations import apply
 
-    chosen = settings.Settings.load().need("postgres")
-    apply.upgrade(chosen.postgres, chosen)
+    found = chosen("postgres")
+    apply.upgrade(found.postgres, found)
     answer({"migrated": True}, as_json, "The tables are those of this version.")
 
 
@@ -99,8 +116,8 @@ def topics_create(as_json: Json = False) -> None:
     """Create the topics that are missing, and check all."""
     from streams import topic_admin
 
-    chosen = settings.Settings.load().need("kafka")
-    made = asyncio.run(topic_admin.create(chosen.kafka, chosen.homes))
+    found = chosen("kafka")
+    made = asyncio.run(topic_admin.create(found.kafka, found.homes))
     answer({"created": made}, as_json, f"Created: {', '.join(made) or 'none, all were there'}.")
 
 
@@ -109,9 +126,19 @@ def topics_check(as_json: Json = False) -> None:
     """Check that the topics are as Heed needs them."""
     from streams import topic_admin
 
-    chosen = settings.Settings.load().need("kafka")
-    asyncio.run(topic_admin.check(chosen.kafka, chosen.homes))
+    found = chosen("kafka")
+    asyncio.run(topic_admin.check(found.kafka, found.homes))
     answer({"ok": True}, as_json, "All topics are as they must be.")
+
+
+@topics_app.command("accept-loss")
+def topics_accept_loss(topic: str, as_json: Json = False) -> None:
+    """Read on at the start of a topic whose records were deleted unread; says how many are lost."""
+    from streams import losses
+
+    lost = losses.accept(servers(), topic)
+    told = ", ".join(f"partition {part}: {number}" for part, number in lost.items()) or "nothing was lost"
+    answer({"lost": lost}, as_json, f"Records given up in {topic}: {told}.")
 
 
 @app.command()
@@ -141,12 +168,13 @@ def parked_list(
     """Show what is parked, the newest first; never the bytes."""
     from streams import parked
 
-    rows = parked.find(settings.Settings.load().need("postgres"), reason, limit)
+    rows = parked.find(chosen("postgres"), reason, limit)
     if as_json:
         answer({"items": rows}, True, "")
     else:
-        columns = ["id", "reason", "type", "door", "topic", "partition", "offset", "event_time", "detail"]
-        table("Parked", columns, [[row[name] for name in columns] for row in rows])
+        where = [f"{row['topic']} {row['partition']}@{row['offset']}" for row in rows]
+        shown = [[row["id"], row["reason"], at, row["detail"]] for row, at in zip(rows, where, strict=True)]
+        table("Parked", ["id", "reason", "where", "what to do"], shown)
 
 
 @parked_app.command("redrive")
@@ -166,7 +194,7 @@ def engagement_show(contact: str, as_json: Json = False) -> None:
     """One contact's row, as it is now."""
     from streams import ask
 
-    row = ask.engagement(settings.Settings.load().need("postgres"), contact)
+    row = ask.engagement(chosen("postgres"), contact)
     answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
 
 
@@ -175,7 +203,7 @@ def settings_show(as_json: Json = False) -> None:
     """Every setting, with its value in force."""
     from streams import ask
 
-    shown = ask.settings_in_force(settings.Settings.load())
+    shown = ask.settings_in_force(chosen())
     answer(shown, as_json, "\n".join(f"{name}={value}" for name, value in shown.items()))
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import collections
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from faust.types import TP
 
 from projections import database, parked, positions, records
-from schemas import admission, errors, metrics, topics
-from streams import lanes, log, producer
+from schemas import errors, metrics, topics
+from streams import judge, lanes, log, producer
 
 READER = "intake"
 
@@ -59,7 +59,7 @@ class IntakeLane(lanes.Lane):
         asides: list[records.Aside] = []
         for tp, span in spans.items():
             for record in span.records:
-                judge(record, tp.topic, self.homes, self.ahead, admitted, asides)
+                judge.record(record, tp.topic, self.homes, self.ahead, admitted, asides)
         self._append(admitted)
         self._commit(claim, spans, asides)
         self.moved(claim, spans)
@@ -88,40 +88,3 @@ class IntakeLane(lanes.Lane):
         with self.connection.transaction():
             positions.move(self.connection, self.reader, moves)
             parked.park(self.connection, asides)
-
-
-def judge(
-    record: Any,
-    door: str,
-    homes: int,
-    ahead: timedelta,
-    admitted: list[producer.Record],
-    asides: list[records.Aside],
-) -> None:
-    """One record of a door: onto the log with where it came from, or aside with the reason."""
-    appended = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-    outcome = admission.admit(record.value or b"", at=appended, door=door, homes=homes, ahead=ahead)
-    if isinstance(outcome, admission.Admitted):
-        admitted.append(fact_record(outcome, record.partition, record.offset))
-    else:
-        asides.append(rejected(outcome, record.topic, record.partition, record.offset))
-
-
-def fact_record(
-    outcome: admission.Admitted, part: int | None = None, offset: int | None = None
-) -> producer.Record:
-    """An admitted event as a record of the log: keyed by subject, in its home, with where it came from."""
-    headers = [("door", outcome.door.encode())]
-    if part is not None and offset is not None:
-        headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]
-    if outcome.traceparent is not None:
-        headers.append(("traceparent", outcome.traceparent.encode()))
-    return producer.Record(topics.FACTS, outcome.home, outcome.subject.encode(), outcome.value, headers)
-
-
-def rejected(outcome: admission.Rejected, topic: str, part: int, offset: int) -> records.Aside:
-    """A rejected event as it is parked."""
-    return records.Aside(
-        outcome.reason, outcome.detail, topic, part, offset, outcome.raw,
-        outcome.type, outcome.source, outcome.id, outcome.time, topic,
-    )  # fmt: skip

@@ -76,7 +76,7 @@ class Inspector:
                     raise Lost(
                         f"{tp.topic} {tp.partition} begins at {end.first}, but was read up to "
                         f"{position.next_offset}: {end.first - position.next_offset} records are lost. "
-                        "Restore the topic from a backup."
+                        f"Restore the topic, or give them up with `heed topics accept-loss {tp.topic}`."
                     )
                 nexts[tp] = end.first
             elif position.last_record:

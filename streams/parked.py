@@ -16,7 +16,7 @@ import psycopg.rows
 
 from projections import database
 from schemas import admission, errors, settings, topics
-from streams import intake, producer
+from streams import judge, producer
 
 MOST: Final = 1000
 
@@ -72,6 +72,6 @@ def _judge(chosen: settings.Settings, rows: list[Any]) -> tuple[list[producer.Re
             bytes(raw), at=now, door=door, homes=chosen.homes, ahead=timedelta(seconds=chosen.ahead_seconds)
         )
         if isinstance(outcome, admission.Admitted):
-            facts.append(intake.fact_record(outcome, part, off))
+            facts.append(judge.fact_record(outcome, part, off))
             driven.append(id_)
     return facts, driven

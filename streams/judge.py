@@ -1,0 +1,56 @@
+"""From a record at a door to a record of the log, or to what is parked.
+
+Promises: judged by the one admission function; where an event came from travels with it, in headers.
+Called by: intake, the API, `heed parked redrive`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from projections import records
+from schemas import admission, topics
+from streams import producer
+
+
+def record(
+    found: records.Record,
+    door: str,
+    homes: int,
+    ahead: timedelta,
+    admitted: list[producer.Record],
+    asides: list[records.Aside],
+) -> None:
+    """One record of a door: onto the log with where it came from, or aside with the reason."""
+    appended = datetime.fromtimestamp(found.timestamp / 1000, UTC)
+    outcome = admission.admit(found.value or b"", at=appended, door=door, homes=homes, ahead=ahead)
+    if isinstance(outcome, admission.Admitted):
+        admitted.append(fact_record(outcome, found.partition, found.offset))
+    else:
+        asides.append(rejected(outcome, found.topic, found.partition, found.offset))
+
+
+def fact_record(
+    outcome: admission.Admitted,
+    part: int | None = None,
+    offset: int | None = None,
+    trace: str | None = None,
+) -> producer.Record:
+    """An admitted event as a record of the log: keyed by subject, in its home, with where it came from.
+
+    The event's own `traceparent` goes before the `trace` of the request that brought it.
+    """
+    headers = [("door", outcome.door.encode())]
+    if part is not None and offset is not None:
+        headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]
+    if outcome.traceparent or trace:
+        headers.append(("traceparent", (outcome.traceparent or trace or "").encode()))
+    return producer.Record(topics.FACTS, outcome.home, outcome.subject.encode(), outcome.value, headers)
+
+
+def rejected(outcome: admission.Rejected, topic: str, part: int, offset: int) -> records.Aside:
+    """A rejected event as it is parked."""
+    return records.Aside(
+        outcome.reason, outcome.detail, topic, part, offset, outcome.raw,
+        outcome.type, outcome.source, outcome.id, outcome.time, topic,
+    )  # fmt: skip
