@@ -129,7 +129,13 @@ class Cluster:
     # The database.
 
     def sql(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        """Rows of a statement, on a connection that is made anew when it was lost."""
+        """Rows of a statement, on a connection that is made anew when the server was killed meanwhile."""
+        try:
+            return self._ask(statement, values)
+        except psycopg.OperationalError:
+            return self._ask(statement, values)
+
+    def _ask(self, statement: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row)
         try:
