@@ -23,7 +23,7 @@ from litestar import Request, Response
 
 from api import bodies, problems, servers
 from schemas import admission, errors, metrics, topics
-from streams import producer
+from streams import judge, producer
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_KEY_CHARACTERS = 255
@@ -90,7 +90,7 @@ class Ingest:
             found = admission.admit(raw, at=at, door=None, homes=self._homes, ahead=self._ahead, fill=fill)
             if isinstance(found, admission.Admitted):
                 outcomes.append(Outcome(found.id, "accepted"))
-                records.append(_fact(found, trace))
+                records.append(judge.fact_record(found, trace=trace))
             elif found.reason in admission.PARKED_BY_HTTP and found.door is not None:
                 outcomes.append(Outcome(found.id, "parked", found.reason, found.detail))
                 records.append(producer.Record(found.door, None, None, found.raw, []))
@@ -118,14 +118,6 @@ class Ingest:
 
 
 _NO_ARRAY = Outcome(None, "refused", errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")
-
-
-def _fact(event: admission.Admitted, trace: str | None) -> producer.Record:
-    """The record of the log. The event's own `traceparent` goes before the request's."""
-    headers = [("door", event.door.encode())]
-    if event.traceparent or trace:
-        headers.append(("traceparent", (event.traceparent or trace or "").encode()))
-    return producer.Record(topics.FACTS, event.home, event.subject.encode(), event.value, headers)
 
 
 def _nothing_taken(outcomes: Sequence[Outcome]) -> problems.Problem:

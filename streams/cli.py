@@ -10,9 +10,12 @@ Called by: the console script `heed`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import re
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,18 +195,53 @@ def parked_redrive(
 @engagement_app.command("show")
 def engagement_show(contact: str, as_json: Json = False) -> None:
     """One contact's row, as it is now."""
-    from streams import ask
+    from api import engagement
 
-    row = ask.engagement(chosen("postgres"), contact)
+    row = _of_api(lambda database: engagement.read(database, contact))
     answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
+
+
+@engagement_app.command("calculate")
+def engagement_calculate(contact: str, as_json: Json = False) -> None:
+    """One contact's row computed from the facts, held against the stored one; exit 1 if they differ."""
+    from api import engagement
+
+    row = _of_api(lambda database: engagement.calculate(database, contact))
+    answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
+    sys.exit(1 if row["differs"] else 0)
+
+
+@engagement_app.command("refresh-expired")
+def engagement_refresh_expired(as_json: Json = False) -> None:
+    """Have the owners look at every row that is due (for HEED_TIMERS=off); says how many were."""
+    from api import engagement
+
+    refreshed = _of_api(engagement.refresh_expired)
+    answer({"refreshed": refreshed}, as_json, f"{refreshed} rows were due and have been refreshed.")
+
+
+def _of_api(question: Callable[[Any], Awaitable[Any]]) -> Any:
+    """Ask what the API asks, without HTTP; its problems become errors of the command line."""
+    from api import problems
+    from api import servers as of_api
+
+    async def run() -> Any:
+        async with of_api.Database(chosen("postgres").postgres) as database:
+            return await question(database)
+
+    try:
+        return asyncio.run(run())
+    except problems.Problem as problem:
+        kind = errors.Away if problem.kind.status == 503 else errors.Usage
+        raise kind(problem.detail) from None
 
 
 @settings_app.command("show")
 def settings_show(as_json: Json = False) -> None:
-    """Every setting, with its value in force."""
-    from streams import ask
-
-    shown = ask.settings_in_force(chosen())
+    """Every setting, with its value in force; passwords are masked."""
+    found = chosen()
+    shown = {settings.variable(one.name): str(getattr(found, one.name)) for one in dataclasses.fields(found)}
+    shown["HEED_POSTGRES"] = re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", shown["HEED_POSTGRES"])
     answer(shown, as_json, "\n".join(f"{name}={value}" for name, value in shown.items()))
 
 

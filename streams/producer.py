@@ -105,8 +105,9 @@ class LogProducer:
             for r in single
         ]
         waiting += await asyncio.gather(*(_batches(producer, *name, some) for name, some in placed.items()))
-        for sent in waiting:
-            await sent
+        for told in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(told, BaseException):
+                raise told
 
 
 async def _batches(
