@@ -1,35 +1,31 @@
 """A cluster as a test sees it from outside: workers on one broker and one database.
 
-Promises: what is waited for is asked of PostgreSQL, Kafka or /metrics, never slept for; `check` compares every row
-with the oracle and every door record with the log. Processes are those of the launcher, which ends them.
-Limits: call from the main thread (processes end with the thread that started them); `Traffic` alone has a thread.
+Promises: what is waited for is asked of PostgreSQL, Kafka or /metrics, never slept for; `check` compares
+every row with the oracle and every door record with the log. The launcher ends the processes.
+Limits: call from the main thread (processes end with the thread that started them).
 Called by the integration tests and the fault tests.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import threading
 import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families as families
 from psycopg.rows import dict_row
 
 from deploy.processes import free_ports
 from schemas import topics
 from tests import stack
-from tests.laws import generator
 from tests.oracle import audit, broker, doors
 from tests.oracle import database as oracle_database
 
@@ -169,11 +165,13 @@ class Cluster:
         stack.eventually(enough, f"{least} contacts have rows", timeout)
 
     def wait_beats(self, count: int) -> None:
-        """Wait until every home has been brought to a later instant so many times, with or without records."""
+        """Wait until every home has been brought to a later instant, so many times."""
         for _ in range(count):
             last = self.sql("select max(as_of) as t from heed_data.position")[0]["t"]
             stack.eventually(
-                lambda last=last: self.sql("select min(as_of) > %s as past from heed_data.position", last)[0]["past"],  # type: ignore[misc]
+                lambda last=last: self.sql("select min(as_of) > %s as past from heed_data.position", last)[0][
+                    "past"
+                ],  # type: ignore[misc]
                 "every home proves that it is alive",
             )
 
@@ -252,120 +250,6 @@ class Cluster:
                     if sample.name == name and labels.items() <= sample.labels.items()
                 ]
         return found
-
-
-class Traffic:
-    """Events at a rate, from a thread, as a plain producer that waits for a broker that is away."""
-
-    def __init__(self, bootstrap: str, sent: Sequence[generator.Sent], rate: float) -> None:
-        self.sent = sent
-        self.count = 0
-        self._rate = rate
-        self._producer = plain_producer(bootstrap)
-        self._failed: list[str] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def finish(self, timeout: float = 120) -> None:
-        """Wait until all is sent and acknowledged."""
-        self._thread.join(timeout)
-        assert not self._thread.is_alive(), "the traffic does not end"
-        assert not self._failed, self._failed[:3]
-
-    def _run(self) -> None:
-        began = time.monotonic()
-        for number, one in enumerate(self.sent):
-            if self._stopping.is_set():
-                break
-            send(self._producer, one.door, one.raw, self._told)
-            self.count = number + 1
-            self._producer.poll(0)
-            ahead = began + number / self._rate - time.monotonic()
-            if ahead > 0.005:
-                self._stopping.wait(ahead)
-        if self._producer.flush(120):
-            self._failed.append("not acknowledged")
-
-    def _told(self, error: object, _: object) -> None:
-        if error is not None:
-            self._failed.append(str(error))
-
-
-def plain_producer(bootstrap: str, **more: object) -> Producer:
-    """confluent-kafka as it comes, but patient with a broker that is away."""
-    return Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 300_000,
-         "queue.buffering.max.messages": 1_000_000, "message.max.bytes": topics.MAX_MESSAGE_BYTES, "log_level": 0,
-         **more}
-    )  # fmt: skip
-
-
-def send(
-    producer: Producer, topic: str, raw: bytes | None, told: Callable[..., None] | None = None, **more: Any
-) -> None:
-    """Produce one record; waits while the producer's queue is full."""
-    while True:
-        try:
-            producer.produce(topic, raw, on_delivery=told, **more)
-        except BufferError:
-            producer.poll(0.05)
-        else:
-            return
-
-
-def send_all(bootstrap: str, sent: Iterable[tuple[str, bytes | None]]) -> None:
-    """Produce records and wait for their acknowledgements."""
-    producer = plain_producer(bootstrap)
-    for topic, raw in sent:
-        send(producer, topic, raw)
-    assert producer.flush(60) == 0
-
-
-def read_all(bootstrap: str, topic: str, count: int, timeout: float = 30) -> list[Message]:
-    """The records of a topic, by a plain consumer, once there are `count` of them."""
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": f"plain-{uuid.uuid4().hex}", "enable.auto.commit": False,
-         "auto.offset.reset": "earliest", "log_level": 0}
-    )  # fmt: skip
-    consumer.assign([TopicPartition(topic, part, 0) for part in range(stack.HOMES)])
-    found: list[Message] = []
-    until = time.monotonic() + timeout
-    try:
-        while len(found) < count:
-            found += [message for message in consumer.consume(1000, 0.2) if message.error() is None]
-            assert time.monotonic() < until, f"{topic} has {len(found)} records, not {count}"
-    finally:
-        consumer.close()
-    return found
-
-
-def click(
-    contact: str, id: str | None = None, mailing: str = "m1", time: datetime | None = None, **more: Any
-) -> bytes:
-    """A click, as any producer may write it; `more` replaces members of the event."""
-    event = {
-        "specversion": "1.0",
-        "id": id or uuid.uuid4().hex,
-        "source": "urn:test",
-        "type": "mail.clicked",
-        "subject": f"contact:{contact}",
-        "time": utc(time or datetime.now(UTC)),
-        "data": {"mailing_id": mailing, "url": "https://example.org/"},
-        **more,
-    }
-    return json.dumps({name: value for name, value in event.items() if value is not ...}).encode()
-
-
-def utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def patience(seconds: float) -> float:

@@ -1,8 +1,8 @@
 """What `streams/batches.py` relies on in faust-streaming and aiokafka, private parts included.
 
-Promises: an upgrade that renames, drops or changes one of these parts fails here, with its name, before it can lose an
-event in silence. Then: read the new source, adapt `streams/batches.py`, and pin the new version and digests here.
-Limits: no broker; how the parts work together on real ones, the integration and fault tests show.
+Promises: an upgrade that renames, drops or changes one of these parts fails here, with its name, before it
+can lose an event in silence. Then: read the new source, adapt `streams/batches.py`, pin its digests here.
+Limits: no broker; how the parts work together on a real one, the integration and fault tests show.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SOURCES = {
 def test_the_body_is_the_one_that_was_read(part: Any) -> None:
     text = inspect.getsource(part)
     assert hashlib.blake2b(text.encode(), digest_size=8).hexdigest() == SOURCES[part], (
-        f"{part.__module__}.{part.__qualname__} has changed: read it, adapt streams/batches.py, then pin it here"
+        f"{part.__module__}.{part.__qualname__} has changed: read it, adapt streams/batches.py, pin it anew"
     )
 
 
@@ -126,7 +126,7 @@ def test_the_fetcher_makes_and_knows_our_results() -> None:
 async def test_what_we_change_on_the_consumer_is_there_and_is_not_used_before_its_start(
     tmp_path: Path,
 ) -> None:
-    made = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
+    made: Any = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
     theirs = driver.AIOKafkaConsumerThread._create_worker_consumer(made.consumer._thread, made.transport)
     ours = made.consumer._thread._create_worker_consumer(made.transport)
     try:
@@ -150,12 +150,13 @@ async def test_what_we_change_on_the_consumer_is_there_and_is_not_used_before_it
 def test_a_message_takes_our_batch(tmp_path: Path) -> None:
     span = records.Span(4, 9, [])
     batch = batches.Batch(_NO_LANE, 1, {TP("facts", 3): span})
+    value: Any = batch
     message = ConsumerMessage(
-        "facts", 3, 8, 0.0, 1, (), None, batch, None, 0, 0, TP("facts", 3), generation_id=5
+        "facts", 3, 8, 0.0, 1, [], None, value, None, 0, 0, TP("facts", 3), generation_id=5
     )  # fmt: skip
     assert (message.topic, message.partition, message.offset, message.generation_id) == ("facts", 3, 8, 5)
-    assert message.value is batch
-    assert batches.Schema().loads_value(None, message) is batch
+    assert message.value is value
+    assert batches.Schema().loads_value(None, message) is value
 
 
 @pytest.mark.capability("LAW-4")
@@ -218,7 +219,7 @@ _NO_LANE = _NoLane()
 @pytest.fixture
 async def consumer(tmp_path: Path) -> AsyncIterator[Any]:
     """Our consumer without a broker."""
-    made = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
+    made: Any = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
     yield made.consumer
     made.consumer._thread.thread_loop.close()
 
@@ -265,8 +266,8 @@ def _batch(start: int, count: int, producer: int = -1) -> bytes:
 def _control(start: int, producer: int = 1, kind: int = 0) -> bytes:
     """A batch with the marker that ends a transaction: 0 aborts, 1 commits."""
     builder = DefaultRecordBatchBuilder(
-        magic=2, compression_type=0, is_transactional=True, producer_id=producer, producer_epoch=0, base_sequence=0,
-        batch_size=1 << 16,
+        magic=2, compression_type=0, is_transactional=True, producer_id=producer, producer_epoch=0,
+        base_sequence=0, batch_size=1 << 16,
     )  # fmt: skip
     builder.append(0, 1_000, b"\0\0" + kind.to_bytes(2, "big"), b"\0" * 6, [])
     raw = bytearray(builder.build())

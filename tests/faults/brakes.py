@@ -1,7 +1,7 @@
-"""Brakes: makes chosen workers stand still inside a transaction, at a chosen moment, so that a test can act there.
+"""Brakes: chosen workers stand still inside a transaction, at a chosen moment, so that a test can act there.
 
-Promises: the database itself sleeps (a trigger that the test installs), and only in sessions of the worker named;
-`wait_at` answers when pg_stat_activity shows the worker there.
+Promises: the database itself sleeps (a trigger that the test installs), and only in sessions of the worker
+named; `wait_at` answers when pg_stat_activity shows the worker there.
 Limits: needs a superuser's way in, for the event trigger on the temporary table of COPY.
 Called by the tests of frozen and killed workers.
 """
@@ -19,7 +19,7 @@ from tests import stack
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """A place inside the fold's transaction: the table whose trigger sleeps, and what the statement looks like."""
+    """A place inside the fold's transaction: the table whose trigger sleeps, and how the statement begins."""
 
     name: str
     table: str
@@ -86,14 +86,15 @@ class Brakes:
         self._run("delete from brakes.pressed where worker = %s", worker)
 
     def wait_at(self, worker: str, moment: Moment, timeout: float = 60) -> dict[str, Any]:
-        """Wait until a transaction of the worker sleeps at the moment; answers its line of pg_stat_activity."""
+        """Wait until a transaction of the worker sleeps there; answers its line of pg_stat_activity."""
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
             found[:] = [
                 one
                 for one in self.sessions(worker)
-                if one["wait_event"] == "PgSleep" and one["query"].strip().lower().startswith(moment.statement.lower())
+                if one["wait_event"] == "PgSleep"
+                and one["query"].strip().lower().startswith(moment.statement.lower())
             ]
             return bool(found)
 

@@ -1,7 +1,7 @@
 """Servers that die, and workers on them.
 
-`mortal` servers live for the session like the ones of the other tests, but may be killed, stopped and emptied; each
-test finds them up again. `cluster` is three workers of a test alone.
+`mortal` servers live for the session like the ones of other tests, but may be killed, stopped and emptied;
+each test finds them up again. `cluster` is three workers of a test alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def mortals() -> Iterator[stack.Servers]:
 
 
 @pytest.fixture
-def mortal(mortals: stack.Servers) -> Iterator[stack.Servers]:
+def mortal(mortals: stack.Servers) -> stack.Servers:
     """Servers that are up, with new topics, to be killed at will."""
     for server in (mortals.kafka, mortals.postgres):
         if server.process is None or server.process.poll() is not None:

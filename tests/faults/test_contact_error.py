@@ -9,7 +9,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 
 BAD = "trouble"
 SECONDS = 6
@@ -36,13 +36,16 @@ alter function heed_data.engagement_at_whole(text[], timestamptz, timestamptz) r
 
 @pytest.mark.capability("LAW-4")
 def test_one_contact_that_raises_stops_nobody(cluster: clusters.Cluster) -> None:
-    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click("first"))])
+    traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, traffic.click("first"))])
     cluster.settle()
     cluster.sql(BREAK)
     slow = []
     for second in range(SECONDS):
-        events = [clusters.click(BAD, mailing=f"m{second}"), *(clusters.click(f"o{n}", mailing=f"m{second}") for n in range(20))]
-        clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
+        events = [
+            traffic.click(BAD, mailing=f"m{second}"),
+            *(traffic.click(f"o{n}", mailing=f"m{second}") for n in range(20)),
+        ]
+        traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
         waited = max(cluster.wait_row(f"o{n}", second + 1) for n in range(20))
         slow += [waited] if waited > clusters.patience(1.0) else []
     assert slow == []

@@ -1,7 +1,7 @@
 """A worker that stands still inside a transaction is replaced, and finds itself fenced when it wakes.
 
-Its homes are another's within 25 s: 10 s of the group's session, 5 s of patience with its open transaction, whose
-backend is then ended, and a claim. Nothing of what it had not committed counts, nothing is lost, nothing twice.
+Its homes are another's within 25 s: 10 s of the group's session, 5 s of patience with its open transaction,
+whose backend is then ended, and a claim. Nothing is lost, nothing counts twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 from tests.faults import brakes
 from tests.laws import generator
 
@@ -55,14 +55,17 @@ def _freeze_and_thaw(
     sent = [*long_ones, *generator.seeded(7, 6_000, 300, now).sent]
     for name, moment in frozen.items():
         stops.press(name, moment, SLEEP)
-    with clusters.Traffic(cluster.bootstrap, sent, 2_000) as traffic:
+    with traffic.Traffic(cluster.bootstrap, sent, 2_000) as load:
         backends = {name: _freeze(cluster, stops, name, moment) for name, moment in frozen.items()}
         took = stack.eventually(
-            lambda: cluster.shared_by(others), "the homes of those that stand still are others'", 40 + LIMIT, 0.05
+            lambda: cluster.shared_by(others),
+            "the homes of those that stand still are others'",
+            40 + LIMIT,
+            0.05,
         )
         for name in frozen:
             stops.release(name)
-        traffic.finish()
+        load.finish()
     assert took < clusters.patience(LIMIT)
     for name, pid in backends.items():
         if frozen[name] in (brakes.CLAIMED, brakes.WRITTEN):
@@ -82,14 +85,14 @@ def _freeze_and_thaw(
 
 
 def _check_goes_on_or_fenced(cluster: clusters.Cluster, name: str) -> None:
-    """The server had committed: it learns of that, and has lost nothing but its homes, which may come back to it."""
+    """The server had committed: it has lost nothing but its homes, and some may come back to it."""
     process = cluster.workers[name]
     stack.eventually(lambda: not process.alive or bool(cluster.homes_of(name)), f"{name} goes on or ends")
     assert process.alive or (process.exit() == 3 and "Fenced" in process.last_line)
 
 
 def _freeze(cluster: clusters.Cluster, stops: brakes.Brakes, name: str, moment: brakes.Moment) -> int:
-    """Stop a worker at the moment; gives the backend of its transaction, once that too waits for the worker."""
+    """Stop a worker at the moment; gives its backend, once that waits for the worker."""
     while True:
         at = stops.wait_at(name, moment)
         cluster.workers[name].freeze()
@@ -107,17 +110,23 @@ def _freeze(cluster: clusters.Cluster, stops: brakes.Brakes, name: str, moment: 
         stack.eventually(settled, f"the transaction of {name} waits for its client", SLEEP + 10)
         if tuple(found) == waits:
             return pid
-        # The batch was small enough to lie in the socket whole, so COPY ended: not the moment that was asked for.
+        # The batch was small enough to lie in the socket whole, so COPY ended: not the moment asked for.
         cluster.workers[name].thaw()
 
 
 def _long_ones(home: int, now: datetime) -> list[generator.Sent]:
     """Events of one home whose batches are too large for a socket's buffers: COPY can be caught half way."""
     names = (f"long-{number}" for number in itertools.count())
-    contacts = list(itertools.islice((one for one in names if topics.home(f"contact:{one}", stack.HOMES) == home), 50))
+    contacts = list(
+        itertools.islice((one for one in names if topics.home(f"contact:{one}", stack.HOMES) == home), 50)
+    )
     made = []
     for number in range(8_000):
-        data = {"mailing_id": f"m{number % 9}", "url": "https://example.org/" + "u" * 2_000, "message_id": LONG}
-        raw = clusters.click(contacts[number % 50], uuid.uuid4().hex, time=now, data=data)
+        data = {
+            "mailing_id": f"m{number % 9}",
+            "url": "https://example.org/" + "u" * 2_000,
+            "message_id": LONG,
+        }
+        raw = traffic.click(contacts[number % 50], uuid.uuid4().hex, time=now, data=data)
         made.append(generator.Sent(topics.EMAIL_ACTIVITY, raw, now))
     return made

@@ -11,6 +11,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
+from tests import traffic
 
 HOT = "hot"
 FACTS = 100_000
@@ -25,27 +26,33 @@ OTHERS = 50
 def test_a_hot_contact_holds_up_nobody(cluster: clusters.Cluster) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     history = (
-        clusters.click(HOT, mailing=f"m{number % 5_000}", time=now - timedelta(minutes=number))
+        traffic.click(HOT, mailing=f"m{number % 5_000}", time=now - timedelta(minutes=number))
         for number in range(FACTS)
     )
-    clusters.send_all(cluster.bootstrap, ((topics.EMAIL_ACTIVITY, raw) for raw in history))
+    traffic.send_all(cluster.bootstrap, ((topics.EMAIL_ACTIVITY, raw) for raw in history))
     cluster.settle(180)
     delays: list[float] = []
     with _Hits(cluster.bootstrap) as hits:
         began = time.monotonic()
         for number in range(OTHERS):
             contact = f"other-{uuid.uuid4().hex[:8]}"
-            clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click(contact))])
+            traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, traffic.click(contact))])
             delays.append(cluster.wait_row(contact, 1, 60))
             while time.monotonic() - began < number * SECONDS / OTHERS:
                 time.sleep(0.01)
     delays.sort()
-    print(f"others' delay while one is hit {hits.count / SECONDS:.0f} times a second: median "
-          f"{delays[OTHERS // 2] * 1000:.0f} ms, p90 {delays[OTHERS * 9 // 10] * 1000:.0f} ms, most {delays[-1] * 1000:.0f} ms")  # fmt: skip
-    assert delays[OTHERS * 9 // 10] < clusters.patience(1.0)
+    told = [f"{name} {seconds * 1000:.0f} ms" for name, seconds in _summary(delays).items()]
+    print(
+        f"others' delay while one contact is hit {RATE} times a second ({hits.count} hits): {', '.join(told)}"
+    )
+    assert _summary(delays)["p95"] < clusters.patience(1.0)
     cluster.settle(180)
     cluster.assert_alive(*clusters.THREE)
     cluster.check()
+
+
+def _summary(ordered: list[float]) -> dict[str, float]:
+    return {"median": ordered[OTHERS // 2], "p95": ordered[OTHERS * 95 // 100], "most": ordered[-1]}
 
 
 class _Hits:
@@ -53,7 +60,7 @@ class _Hits:
 
     def __init__(self, bootstrap: str) -> None:
         self.count = 0
-        self._producer = clusters.plain_producer(bootstrap)
+        self._producer = traffic.plain_producer(bootstrap)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hits")
 
@@ -69,7 +76,7 @@ class _Hits:
     def _run(self) -> None:
         began = time.monotonic()
         while not self._stopping.is_set():
-            clusters.send(self._producer, topics.EMAIL_ACTIVITY, clusters.click(HOT, mailing=f"h{self.count}"))
+            traffic.send(self._producer, topics.EMAIL_ACTIVITY, traffic.click(HOT, mailing=f"h{self.count}"))
             self.count += 1
             self._producer.poll(0)
             self._stopping.wait(max(0.0, began + self.count / RATE - time.monotonic()))

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 
 COUNT = 1_000
 MS = timedelta(milliseconds=1)
@@ -23,8 +23,10 @@ def test_rows_follow_time_without_kafka_and_commands_come_later(
     if (ends.month, ends.day) == (2, 29):
         pytest.skip("nothing leaves a window of twelve months on 29 February")
     contacts = [f"due-{number}" for number in range(COUNT)]
-    sent = [(topics.EMAIL_ACTIVITY, clusters.click(one, time=ends.replace(year=ends.year - 1))) for one in contacts]
-    clusters.send_all(cluster.bootstrap, sent)
+    sent = [
+        (topics.EMAIL_ACTIVITY, traffic.click(one, time=ends.replace(year=ends.year - 1))) for one in contacts
+    ]
+    traffic.send_all(cluster.bootstrap, sent)
     cluster.settle()
     assert _rows(cluster) == COUNT
     mortal.kafka.kill()
@@ -42,9 +44,12 @@ def test_rows_follow_time_without_kafka_and_commands_come_later(
     messages = 0
     while len(told) < COUNT:
         messages += 1
-        for message in clusters.read_all(cluster.bootstrap, topics.COMMANDS, messages, 60):
-            told |= {item["contact_id"]: item["due"] for item in json.loads(message.value() or b"")["data"]["items"]}
-    assert told == dict.fromkeys(contacts, clusters.utc(ends + MS))
+        for message in traffic.read_all(cluster.bootstrap, topics.COMMANDS, messages, 60):
+            told |= {
+                item["contact_id"]: item["due"]
+                for item in json.loads(message.value() or b"")["data"]["items"]
+            }
+    assert told == dict.fromkeys(contacts, traffic.utc(ends + MS))
     stack.eventually(lambda: not cluster.sql("select 1 from heed_ops.outbox"), "the outbox is empty", 60)
     cluster.wait_shared(*clusters.THREE)
     cluster.settle()

@@ -1,4 +1,4 @@
-"""Everything is killed, frozen and taken away under load: nothing is lost, nothing counts twice, rows are exact.
+"""Everything is killed, frozen and taken away under load: nothing is lost, nothing counts twice.
 
 The test does what a supervisor does: it starts again what died. Long forms run with `make slow`.
 """
@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests import cluster as clusters
 from deploy.kafka import Kafka
 from deploy.postgres import Postgres
-from tests import stack
+from tests import cluster as clusters
+from tests import stack, traffic
 from tests.faults import brakes
 from tests.laws import generator
 
@@ -48,7 +48,7 @@ def _drill(
     cluster = workers(*clusters.THREE)
     now = datetime.now(UTC).replace(microsecond=0)
     sent = generator.seeded(seconds, int(seconds * RATE), 2_000, now).sent
-    with clusters.Traffic(cluster.bootstrap, sent, RATE) as traffic:
+    with traffic.Traffic(cluster.bootstrap, sent, RATE) as load:
         cluster.wait_row_count(20)
         _kill_inside_a_transaction(cluster, stops, "worker-1")
         _restart(cluster, "worker-1")
@@ -59,8 +59,8 @@ def _drill(
         _take_away(servers.kafka, away)
         cluster.workers["worker-3"].kill()
         _restart(cluster, "worker-3")
-        assert traffic.count < len(sent), "the load has to last longer than the drill"
-        traffic.finish(seconds * 4)
+        assert load.count < len(sent), "the load has to last longer than the drill"
+        load.finish(seconds * 4)
     _revive(cluster)
     cluster.wait_shared(*clusters.THREE, timeout=90)
     cluster.settle(180)
@@ -69,7 +69,7 @@ def _drill(
 
 
 def _kill_inside_a_transaction(cluster: clusters.Cluster, stops: brakes.Brakes, name: str) -> None:
-    """kill -9 while the worker's transaction has written: pg_stat_activity shows its id, and then it is gone."""
+    """kill -9 of a worker whose transaction has written, as pg_stat_activity shows; then it is gone."""
     stops.press(name, brakes.WRITTEN, 1.0)
     at = stops.wait_at(name, brakes.WRITTEN)
     assert at["state"] == "active"
@@ -103,7 +103,9 @@ def _take_away(server: Kafka | Postgres, seconds: float) -> None:
 
 def _restart(cluster: clusters.Cluster, name: str) -> None:
     cluster.add(name)
-    stack.eventually(lambda: bool(cluster.homes_of(name)) and cluster.owns_live(name), f"{name} owns homes again", 60, 0.1)
+    stack.eventually(
+        lambda: bool(cluster.homes_of(name)) and cluster.owns_live(name), f"{name} owns homes again", 60, 0.1
+    )
 
 
 def _revive(cluster: clusters.Cluster) -> None:

@@ -1,7 +1,7 @@
 """The peak memory of a worker stays under 300 MB, whatever waits for it; the figures are printed.
 
-Two million events wait: of many contacts, and of one hot key. Then events as large as a topic takes. The peak is
-the kernel's own figure (VmHWM), so it misses nothing between two looks.
+Two million events wait: of many contacts, and of one hot key. Then events of 1 MB. The peak is the kernel's
+own figure (VmHWM), so it misses nothing between two looks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 from tests.laws import generator
 
 LIMIT_MB = 300
@@ -48,13 +48,13 @@ def test_events_of_one_megabyte(workers: Callable[..., clusters.Cluster], mortal
     """At the door (parked as too large), and as a stranger's facts on the log."""
     large = "x" * (1 << 20)
     data = {"mailing_id": "m1", "url": "https://example.org/", "unknown": large}
-    producer = clusters.plain_producer(mortal.bootstrap)
+    producer = traffic.plain_producer(mortal.bootstrap)
     for number in range(LARGE):
-        raw = clusters.click(f"c{number}", data=data)
-        clusters.send(producer, topics.EMAIL_ACTIVITY, raw, partition=number % stack.HOMES)
+        raw = traffic.click(f"c{number}", data=data)
+        traffic.send(producer, topics.EMAIL_ACTIVITY, raw, partition=number % stack.HOMES)
         told = generator.Told("mail.clicked", f"c{number}", datetime.now(UTC), uuid.uuid4().hex)
         fact = json.dumps({**generator.envelope(told, datetime.now(UTC)), "data": data}).encode()
-        clusters.send(producer, topics.FACTS, fact, partition=number % stack.HOMES)
+        traffic.send(producer, topics.FACTS, fact, partition=number % stack.HOMES)
         producer.poll(0)
     assert producer.flush(120) == 0
     cluster = _folded(workers)
@@ -84,12 +84,12 @@ def _peak_mb(pid: int) -> float:
 
 def _fill(bootstrap: str, facts: Iterable[tuple[str, bytes]]) -> None:
     """Put facts on the log as Heed would have, faster than by the doors."""
-    producer = clusters.plain_producer(bootstrap, **{"linger.ms": 50, "compression.type": "none"})
+    producer = traffic.plain_producer(bootstrap, **{"linger.ms": 50, "compression.type": "none"})
     home: dict[str, int] = {}
     for contact, raw in facts:
         if contact not in home:
             home[contact] = topics.home(f"contact:{contact}", stack.HOMES)
-        clusters.send(producer, topics.FACTS, raw, partition=home[contact], key=f"contact:{contact}")
+        traffic.send(producer, topics.FACTS, raw, partition=home[contact], key=f"contact:{contact}")
         producer.poll(0)
     assert producer.flush(300) == 0
 

@@ -1,4 +1,4 @@
-"""Kafka's data is another than the one that was read: workers stop and say so, instead of skipping in silence."""
+"""Kafka's data is not what was read: workers stop and say so, instead of skipping in silence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from schemas import topics
 from schemas.topics import all_topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 
 
 @pytest.mark.capability("LAW-4")
@@ -38,9 +38,11 @@ def test_a_topic_is_deleted_and_made_anew_with_as_many_records(cluster: clusters
     _fold(cluster, 200)
     for name in clusters.THREE:
         assert cluster.workers[name].terminate() == 0
-    stack.recreate_topics(cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS))
-    others = [(topics.FACTS, clusters.click(f"other{number}")) for number in range(4_000)]
-    clusters.send_all(cluster.bootstrap, others)
+    stack.recreate_topics(
+        cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS)
+    )
+    others = [(topics.FACTS, traffic.click(f"other{number}")) for number in range(4_000)]
+    traffic.send_all(cluster.bootstrap, others)
     found = cluster.add("worker-1")
     assert found.exit(60) == 3
     assert "Replaced" in found.last_line
@@ -50,15 +52,17 @@ def test_a_topic_is_deleted_and_made_anew_with_as_many_records(cluster: clusters
 @pytest.mark.capability("LAW-4")
 def test_a_topic_that_goes_while_workers_run(cluster: clusters.Cluster) -> None:
     _fold(cluster, 200)
-    stack.recreate_topics(cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS))
+    stack.recreate_topics(
+        cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS)
+    )
     for name in clusters.THREE:
         assert _end(cluster, name) == 3
         assert _says_why(cluster.workers[name].last_line), cluster.workers[name].last_line
 
 
 def _fold(cluster: clusters.Cluster, count: int) -> None:
-    sent = [(topics.EMAIL_ACTIVITY, clusters.click(f"c{number}")) for number in range(count)]
-    clusters.send_all(cluster.bootstrap, sent)
+    sent = [(topics.EMAIL_ACTIVITY, traffic.click(f"c{number}")) for number in range(count)]
+    traffic.send_all(cluster.bootstrap, sent)
     cluster.settle()
 
 

@@ -1,7 +1,7 @@
-"""Nothing that stands on a topic can stop a worker: everything hostile, on the doors, on the log, on `commands`.
+"""Nothing that stands on a topic can stop a worker, be it at a door, on the log or on `commands`.
 
-Each hostile record is followed by a good event on the very same partition, which has to be in its row within a
-second: so the hostile one was read, set aside with its reason, and held up nobody.
+Each hostile record is followed by a good event on the very same partition, which has to be in its row within
+a second: so the hostile one was read, set aside with its reason, and held up nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 from tests.laws import generator
 from tests.oracle import broker
 
@@ -28,7 +28,7 @@ BIG = "x" * (1 << 20)
 
 
 def _click(**changed: Any) -> bytes:
-    return clusters.click("victim", **changed)
+    return traffic.click("victim", **changed)
 
 
 def _data(**more: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ ON_FACTS: dict[str, tuple[bytes | None, str | None]] = {
     "depth bomb": (b'{"data":' * DEEP, "undecodable"),
     "depth bomb of arrays": (b"[" * DEEP + b"]" * DEEP, "undecodable"),
     "depth bomb inside data": (_with_data(b'{"a":' * DEEP + b"1" + b"}" * DEEP), "undecodable"),
-    "a plain event": (clusters.click("victim"), "undecodable"),
+    "a plain event": (traffic.click("victim"), "undecodable"),
     "no digest": (_raw(digest=...), "undecodable"),
     "a digest that is none": (_raw(digest="z" * 32), "undecodable"),
     "NaN": (_with_data(b'{"mailing_id":NaN}'), "undecodable"),
@@ -146,7 +146,10 @@ ON_COMMANDS: dict[str, tuple[bytes | None, str | None]] = {
     "NUL": (_command(data=_items("a\0b")), "undecodable"),
     "an address": (_command(data=_items(ADDRESS)), "undecodable"),
     "too many items": (_command(data=_items(*["victim"] * 1001)), "undecodable"),
-    "a stranger's, of contacts that are not there": (_command(id="mine", data=_items("nobody", "victim")), None),
+    "a stranger's, of contacts that are not there": (
+        _command(id="mine", data=_items("nobody", "victim")),
+        None,
+    ),
     "a type nobody knows": (_command(type="engagement.explode", data=_items("victim")), None),
     "items that are due for ever": (_command(data={"items": [{"contact_id": "victim", "due": "\\N"}]}), None),
 }
@@ -162,10 +165,10 @@ def test_hostile_records_are_set_aside_and_stop_nobody(
     cluster: clusters.Cluster, topic: str, records: dict[str, tuple[bytes | None, str | None]]
 ) -> None:
     before = _reasons(cluster)
-    producer = clusters.plain_producer(cluster.bootstrap)
+    producer = traffic.plain_producer(cluster.bootstrap)
     slow = {}
     for name, (raw, _) in records.items():
-        clusters.send(producer, topic, raw, partition=PART)
+        traffic.send(producer, topic, raw, partition=PART)
         seconds = _good_event_after(cluster, producer, topic)
         if seconds > clusters.patience(1.0):
             slow[name] = seconds
@@ -175,7 +178,9 @@ def test_hostile_records_are_set_aside_and_stop_nobody(
 
     found = {row["off"]: row["reason"] for row in cluster.parked(topic) if row["part"] == PART}
     placed = _places(cluster.bootstrap, topic, records)
-    assert {name: found.get(placed[name]) for name in records} == {name: why for name, (_, why) in records.items()}
+    assert {name: found.get(placed[name]) for name in records} == {
+        name: why for name, (_, why) in records.items()
+    }
     wanted = Counter(why for _, why in records.values() if why is not None)
     assert _reasons(cluster) - before == wanted, "parked and not counted, or counted twice"
     for row in cluster.parked(topic):
@@ -183,14 +188,14 @@ def test_hostile_records_are_set_aside_and_stop_nobody(
 
 
 def _good_event_after(cluster: clusters.Cluster, producer: Any, topic: str) -> float:
-    """Seconds until a good event on the same partition is in its row; a hostile command's waits at the log."""
+    """Seconds until a good event is in its row: on the same partition, behind commands on the log."""
     contact = _contact_of(PART)
     if topic == topics.EMAIL_ACTIVITY:
-        clusters.send(producer, topic, clusters.click(contact), partition=PART)
+        traffic.send(producer, topic, traffic.click(contact), partition=PART)
     else:
         told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
         raw = json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
-        clusters.send(producer, topics.FACTS, raw, partition=PART, key=f"contact:{contact}")
+        traffic.send(producer, topics.FACTS, raw, partition=PART, key=f"contact:{contact}")
     assert producer.flush(30) == 0
     return cluster.wait_row(contact)
 
@@ -212,7 +217,9 @@ def _reasons(cluster: clusters.Cluster) -> Counter[str]:
     )  # fmt: skip
 
 
-def _places(bootstrap: str, topic: str, records: dict[str, tuple[bytes | None, str | None]]) -> dict[str, int]:
+def _places(
+    bootstrap: str, topic: str, records: dict[str, tuple[bytes | None, str | None]]
+) -> dict[str, int]:
     """Where each hostile record stands: by its bytes, in the order sent."""
     stand = [record for record in broker.records(bootstrap, topic) if record.partition == PART]
     found: dict[str, int] = {}
@@ -233,9 +240,9 @@ def test_no_address_sent_as_a_subject_stands_in_the_log(
     cluster: clusters.Cluster, servers: stack.Servers
 ) -> None:
     subjects = [f"email:{ADDRESS}", f"contact:{ADDRESS}", ADDRESS, f"phone:+3120555{ADDRESS}"]
-    producer = clusters.plain_producer(cluster.bootstrap)
+    producer = traffic.plain_producer(cluster.bootstrap)
     for subject in subjects:
-        clusters.send(producer, topics.EMAIL_ACTIVITY, clusters.click("x", subject=subject), key=subject)
+        traffic.send(producer, topics.EMAIL_ACTIVITY, traffic.click("x", subject=subject), key=subject)
     assert producer.flush(30) == 0
     cluster.settle()
     parked = cluster.parked(topics.EMAIL_ACTIVITY)
@@ -251,7 +258,7 @@ def test_a_foreign_transaction_counts_when_it_is_committed_and_leaves_no_lag(
     cluster: clusters.Cluster, topic: str
 ) -> None:
     foreign = {"transactional.id": f"foreign-{uuid.uuid4().hex}", "message.timeout.ms": 30_000}
-    made = clusters.plain_producer(cluster.bootstrap, **foreign)
+    made = traffic.plain_producer(cluster.bootstrap, **foreign)
     made.init_transactions(30)
     contacts: dict[bool, list[str]] = {True: [], False: []}
     ends: dict[bool, Callable[[float], None]] = {True: made.commit_transaction, False: made.abort_transaction}
@@ -260,7 +267,7 @@ def test_a_foreign_transaction_counts_when_it_is_committed_and_leaves_no_lag(
         for part in range(stack.HOMES):
             contact = _contact_of(part)
             contacts[commits].append(contact)
-            clusters.send(made, topic, _as_on(topic, contact), partition=part)
+            traffic.send(made, topic, _as_on(topic, contact), partition=part)
         made.flush(30)
         ends[commits](30)
     cluster.settle()
@@ -279,11 +286,13 @@ def test_a_foreign_transaction_counts_when_it_is_committed_and_leaves_no_lag(
 
 def test_facts_in_the_wrong_home_are_folded_where_they_belong(cluster: clusters.Cluster) -> None:
     contact, right = "lost", topics.home("contact:lost", stack.HOMES)
-    producer = clusters.plain_producer(cluster.bootstrap)
+    producer = traffic.plain_producer(cluster.bootstrap)
     for part in range(stack.HOMES):
-        told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex, mailing=f"m{part}")
+        told = generator.Told(
+            "mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex, mailing=f"m{part}"
+        )
         raw = json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
-        clusters.send(producer, topics.FACTS, raw, partition=part)
+        traffic.send(producer, topics.FACTS, raw, partition=part)
     assert producer.flush(30) == 0
     cluster.wait_row(contact, stack.HOMES)
     row = cluster.row(contact)
@@ -295,6 +304,6 @@ def test_facts_in_the_wrong_home_are_folded_where_they_belong(cluster: clusters.
 
 def _as_on(topic: str, contact: str) -> bytes:
     if topic == topics.EMAIL_ACTIVITY:
-        return clusters.click(contact)
+        return traffic.click(contact)
     told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
     return json.dumps(generator.envelope(told, datetime.now(UTC))).encode()

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests import cluster as clusters
+from tests import traffic
 from tests.laws import generator
 
 
@@ -16,14 +17,14 @@ from tests.laws import generator
 def test_one_joins_and_one_leaves_under_load(cluster: clusters.Cluster) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     sent = generator.seeded(41, 9_000, 600, now).sent
-    with _Epochs(cluster.dsn) as epochs, clusters.Traffic(cluster.bootstrap, sent, 600) as traffic:
+    with _Epochs(cluster.dsn) as epochs, traffic.Traffic(cluster.bootstrap, sent, 600) as load:
         cluster.wait_row_count(50)
         cluster.add("worker-4")
         joined = cluster.wait_shared()
-        assert traffic.count < len(sent), "the load has to last longer than the rebalances"
+        assert load.count < len(sent), "the load has to last longer than the rebalances"
         left = cluster.workers["worker-2"].terminate()
         gone = cluster.wait_shared("worker-1", "worker-3", "worker-4")
-        traffic.finish()
+        load.finish()
     assert left == 0, cluster.workers["worker-2"].last_line
     assert max(joined, gone) < clusters.patience(10.0)
     cluster.settle()
@@ -33,7 +34,7 @@ def test_one_joins_and_one_leaves_under_load(cluster: clusters.Cluster) -> None:
 
 
 class _Epochs:
-    """Looks at the positions all the time: an epoch has one owner, and an owner changes with the epoch alone."""
+    """Looks at the positions all the time: an epoch has one owner, and never runs back."""
 
     def __init__(self, dsn: str) -> None:
         self.wrong: list[str] = []

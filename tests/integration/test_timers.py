@@ -13,7 +13,7 @@ import pytest
 
 from schemas import topics
 from tests import cluster as clusters
-from tests import stack
+from tests import stack, traffic
 
 MS = timedelta(milliseconds=1)
 
@@ -30,10 +30,10 @@ def test_a_row_goes_from_the_table_at_its_instant_and_its_command_arrives(cluste
     ends = _soon(4.0)
     contacts = {f"leaving-{n}-{uuid.uuid4().hex[:6]}": ends + n * 10 * MS for n in range(200)}
     told = [
-        (topics.EMAIL_ACTIVITY, clusters.click(contact, time=dated_to_leave(end)))
+        (topics.EMAIL_ACTIVITY, traffic.click(contact, time=dated_to_leave(end)))
         for contact, end in contacts.items()
     ]
-    clusters.send_all(cluster.bootstrap, told)
+    traffic.send_all(cluster.bootstrap, told)
     cluster.settle()
     some = cluster.row(next(iter(contacts)))
     assert some is not None, "the machine is too slow for this test: the row was due before it was there"
@@ -53,13 +53,17 @@ def test_a_row_changes_at_the_end_of_each_window_before_it_goes(cluster: cluster
     contact = f"both-{uuid.uuid4().hex[:6]}"
     ends = _soon(3.0)
     events = [
-        clusters.click(contact, mailing="m1"),
-        clusters.click(contact, mailing="m2", time=dated_to_leave(ends)),
-        clusters.click(
-            contact, mailing="m3", type="mail.delivered", time=ends - timedelta(days=30), data={"mailing_id": "m3"}
+        traffic.click(contact, mailing="m1"),
+        traffic.click(contact, mailing="m2", time=dated_to_leave(ends)),
+        traffic.click(
+            contact,
+            mailing="m3",
+            type="mail.delivered",
+            time=ends - timedelta(days=30),
+            data={"mailing_id": "m3"},
         ),
     ]
-    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
+    traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
     cluster.settle()
     before = cluster.row(contact)
     assert before is not None
@@ -74,14 +78,14 @@ def test_a_row_changes_at_the_end_of_each_window_before_it_goes(cluster: cluster
 @pytest.mark.capability("CEE-8")
 def test_a_command_told_twice_or_by_a_stranger_does_nothing(cluster: clusters.Cluster) -> None:
     contact = f"standing-{uuid.uuid4().hex[:6]}"
-    clusters.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click(contact))])
+    traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, traffic.click(contact))])
     cluster.settle()
     before = cluster.row(contact)
     command = {
         "specversion": "1.0", "id": str(uuid.uuid4()), "source": "urn:stranger", "type": "engagement.expire",
-        "data": {"items": [{"contact_id": contact, "due": clusters.utc(datetime.now(UTC))}]},
+        "data": {"items": [{"contact_id": contact, "due": traffic.utc(datetime.now(UTC))}]},
     }  # fmt: skip
-    clusters.send_all(cluster.bootstrap, [(topics.COMMANDS, json.dumps(command).encode())] * 3)
+    traffic.send_all(cluster.bootstrap, [(topics.COMMANDS, json.dumps(command).encode())] * 3)
     cluster.settle()
     assert cluster.row(contact) == before
     cluster.check()
@@ -101,8 +105,8 @@ def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.C
     cluster = without_timers
     ends = _soon(1.0)
     contact = "asked-for"
-    clusters.send_all(
-        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, clusters.click(contact, time=dated_to_leave(ends)))]
+    traffic.send_all(
+        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, traffic.click(contact, time=dated_to_leave(ends)))]
     )
     cluster.settle()
     stack.eventually(lambda: _shown(cluster, contact) == 0, "the view shows it no more", 20)
@@ -110,7 +114,9 @@ def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.C
     assert cluster.row(contact) is not None, "with HEED_TIMERS=off the table waits"
     home = topics.home(f"contact:{contact}", stack.HOMES)
     cluster.sql(
-        "insert into heed_data.nudge (home, subject, reason) values (%s, %s, 'refresh')", home, f"contact:{contact}"
+        "insert into heed_data.nudge (home, subject, reason) values (%s, %s, 'refresh')",
+        home,
+        f"contact:{contact}",
     )
     cluster.wait_row(contact, 0, clusters.patience(5.0))
     assert [item["contact_id"] for item in _items(cluster, 1)] == [contact]
@@ -121,18 +127,26 @@ def _soon(seconds: float) -> datetime:
 
 
 def _left(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> int:
-    found = cluster.sql("select count(*) as n from heed_data.engagement where contact_id = any(%s)", list(contacts))
+    found = cluster.sql(
+        "select count(*) as n from heed_data.engagement where contact_id = any(%s)", list(contacts)
+    )
     return int(found[0]["n"])
 
 
 def _shown(cluster: clusters.Cluster, contact: str) -> int:
-    found = cluster.sql("select count(*) as n from heed_read.contact_engagement where contact_id = %s", contact)
+    found = cluster.sql(
+        "select count(*) as n from heed_read.contact_engagement where contact_id = %s", contact
+    )
     return int(found[0]["n"])
 
 
 def _check_commands(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> None:
-    found = {item["contact_id"]: item["due"] for item in _items(cluster, len(contacts)) if item["contact_id"] in contacts}
-    assert found == {contact: clusters.utc(end + MS) for contact, end in contacts.items()}
+    found = {
+        item["contact_id"]: item["due"]
+        for item in _items(cluster, len(contacts))
+        if item["contact_id"] in contacts
+    }
+    assert found == {contact: traffic.utc(end + MS) for contact, end in contacts.items()}
 
 
 def _items(cluster: clusters.Cluster, count: int) -> list[dict[str, str]]:
@@ -140,7 +154,7 @@ def _items(cluster: clusters.Cluster, count: int) -> list[dict[str, str]]:
     items: list[dict[str, str]] = []
     wanted = 1
     while len(items) < count:
-        messages = clusters.read_all(cluster.bootstrap, topics.COMMANDS, wanted)
+        messages = traffic.read_all(cluster.bootstrap, topics.COMMANDS, wanted)
         items = []
         for message in messages:
             told = json.loads(message.value() or b"")

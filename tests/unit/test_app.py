@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import faust
 import pytest
@@ -15,9 +16,9 @@ from streams import app, batches, fold_loop, intake
 
 
 @pytest.fixture
-async def made(tmp_path: Path) -> AsyncIterator[faust.App]:
+async def made(tmp_path: Path) -> AsyncIterator[Any]:
     chosen = settings.Settings(kafka="a:9092,b:9093", group="g", worker_name="worker-7", home=tmp_path)
-    made = app.faust_app(chosen)
+    made: Any = app.faust_app(chosen)
     yield made
     made.consumer._thread.thread_loop.close()  # made with the thread, which is never started here
 
@@ -47,25 +48,25 @@ async def made(tmp_path: Path) -> AsyncIterator[faust.App]:
         ("broker_client_id", "heed-worker-7"),
     ],
 )
-async def test_settings(made: faust.App, name: str, value: object) -> None:
+async def test_settings(made: Any, name: str, value: object) -> None:
     assert getattr(made.conf, name) == value
 
 
-async def test_every_broker_is_named(made: faust.App) -> None:
+async def test_every_broker_is_named(made: Any) -> None:
     assert [str(url) for url in made.conf.broker] == ["kafka://a:9092", "kafka://b:9093"]
 
 
-async def test_no_tables_on_disk(made: faust.App) -> None:
+async def test_no_tables_on_disk(made: Any) -> None:
     assert str(made.conf.store) == "memory:"
 
 
-async def test_the_batch_transport_is_in_place(made: faust.App) -> None:
+async def test_the_batch_transport_is_in_place(made: Any) -> None:
     assert isinstance(made.transport, batches.Transport)
     assert isinstance(made.consumer, batches.Consumer)
     assert isinstance(made.consumer._thread, batches.Thread)
 
 
-async def test_the_consumer_reads_committed_records_by_ranges(made: faust.App) -> None:
+async def test_the_consumer_reads_committed_records_by_ranges(made: Any) -> None:
     consumer = made.consumer._thread._create_worker_consumer(made.transport)
     await consumer.stop()
     assert consumer._isolation_level == "read_committed"
