@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import orjson
 import rich.console
+import rich.table
 import typer
 
 from schemas import errors, settings

@@ -25,7 +25,7 @@ from faust.types import TP
 
 from projections import database, positions, records
 from schemas import errors, metrics
-from streams import batches, log, process
+from streams import batches, claims, log, process
 
 HEARTBEAT = 2.0  # seconds between proofs of life of an idle lane
 TICK = 0.1  # seconds between looks for nudges and due rows
@@ -217,72 +217,30 @@ class Lane(abc.ABC):
     def _take_over(self, number: int, wanted: frozenset[TP]) -> None:
         """Own the wanted partitions, by the group's word or again after a lost connection."""
         connection = self._connected()
+        claimer = claims.Claimer(connection, self.reader, self.owner, self.inspector, self._log)
         lost = self._lost
         if self._torn is not None and self._torn is not lost:
             # A transaction was torn, then the group took its partitions away: were they another's already?
-            self._take_again(connection, self._torn)
+            self._torn.held = claimer.take_again(self._torn.held)
         self._torn = None
         if not wanted:
             self._claimed_number = number
             return
-        ends = self.inspector.ends(wanted)
         if lost is not None:
-            mine = self._take_again(connection, lost)
-        else:
-            held = self._claim_waiting(connection, {(tp.topic, tp.partition): 0 for tp in wanted}, ends)
-            mine = {TP(topic, part): one for (topic, part), one in held.items()}
+            lost.held = claimer.take_again(lost.held)
+        ends = self.inspector.ends(wanted)
+        held = lost.held if lost is not None else claimer.take(ends)
+        nexts = claimer.check(held, ends)
         metrics.CLAIMS.inc()
-        nexts = self.inspector.check(mine, ends)
-        skipped = {tp: offset for tp, offset in nexts.items() if offset != mine[tp].next_offset}
-        if skipped:
-            self._skip(connection, mine, skipped, ends)
         with self._changed:
             if number != self._wanted_number:
                 return
             self._claims += 1
-            self._claim, self._lost = Claim(self._claims, mine, nexts), None
+            self._claim, self._lost = Claim(self._claims, held, nexts), None
             self._claimed_number = number
             self._busy = False
-        self._log.info("claimed", reader=self.reader, partitions=len(mine), owner=self.owner)
+        self._log.info("claimed", reader=self.reader, partitions=len(held), owner=self.owner)
         self._wake()
-
-    def _take_again(self, connection: psycopg.Connection, lost: Claim) -> dict[TP, positions.Held]:
-        """Own what was held before, on a new connection; raises `positions.Fenced`."""
-        before = {(tp.topic, tp.partition): one for tp, one in lost.held.items()}
-        held = positions.reclaim(connection, self.reader, before)
-        lost.held = {TP(topic, part): one for (topic, part), one in held.items()}
-        return lost.held
-
-    def _claim_waiting(
-        self, connection: psycopg.Connection, firsts: dict[positions.TP, int], ends: Mapping[TP, log.Ends]
-    ) -> dict[positions.TP, positions.Held]:
-        firsts = {name: ends[TP(*name)].first for name in firsts if name[0] not in log.FOR_EVER} | {
-            name: 0 for name in firsts if name[0] in log.FOR_EVER
-        }
-        try:
-            return positions.claim(connection, self.reader, self.owner, firsts)
-        except psycopg.errors.LockNotAvailable:
-            ended = positions.evict(connection, self.reader, list(firsts))
-            self._log.warning("evicted a predecessor that stood still", backends=ended)
-            return positions.claim(connection, self.reader, self.owner, firsts)
-
-    def _skip(
-        self,
-        connection: psycopg.Connection,
-        mine: Mapping[TP, positions.Held],
-        skipped: Mapping[TP, int],
-        ends: Mapping[TP, log.Ends],
-    ) -> None:
-        """Records that expired unread where that may be: say so, and stand behind them."""
-        moves = {}
-        for tp, offset in skipped.items():
-            self._log.warning("records expired unread", topic=tp.topic, part=tp.partition, until=offset)
-            held = mine[tp]
-            moves[(tp.topic, tp.partition)] = positions.Move(
-                held.epoch, held.next_offset, offset, ends[tp].end
-            )
-        with connection.transaction():
-            positions.move(connection, self.reader, moves)
 
     def _connected(self) -> psycopg.Connection:
         if self.connection is None or self.connection.closed:

@@ -29,7 +29,8 @@ create table {data}.fact (
 create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);
 create index fact_of_presence on {data}.fact (subject, time desc, id desc, source desc)
     include (type) where type in ('contact.deleted', 'contact.restored');
-alter table {data}.fact set (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+alter table {data}.fact set (
+    autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 comment on table {data}.fact is 'Every fact, once for ever: key is BLAKE2b-128 of source, NUL, id. Of two contents under one key the smaller (time, digest) stands.';
 
 create table {data}.member (
@@ -79,7 +80,8 @@ create function {data}.is_hidden(subject text, upto timestamptz) returns bool
 language sql stable parallel safe
 return coalesce((
     select p.type = 'contact.deleted' from {data}.fact p
-    where p.subject = is_hidden.subject and p.type in ('contact.deleted', 'contact.restored') and p.time <= is_hidden.upto
+    where p.subject = is_hidden.subject and p.type in ('contact.deleted', 'contact.restored')
+        and p.time <= is_hidden.upto
     order by p.time desc, p.id desc, p.source desc limit 1), false);
 
 -- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay

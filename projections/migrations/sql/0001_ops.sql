@@ -20,7 +20,8 @@ comment on table {ops}.position is 'How far a reader has come in one partition, 
 
 create table {ops}.parked (
     id bigint generated always as identity primary key,
-    reason text not null check (reason in ('undecodable', 'invalid', 'unknown_type', 'newer_version', 'unstorable',
+    reason text not null check (reason in (
+        'undecodable', 'invalid', 'unknown_type', 'newer_version', 'unstorable',
         'future', 'wrong_door', 'undefined_event', 'no_subject', 'erased')),
     detail text not null,
     type text,

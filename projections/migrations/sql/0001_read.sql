@@ -1,6 +1,6 @@
 -- What dashboards read: views over the projections, computed to the reader's instant.
 
--- Dashboards may read the views and nothing below them, so what the view computes runs with its owner's rights.
+-- Dashboards may read the views and nothing below them: what the view computes runs with its owner's rights.
 create function {read}.engagement_overdue(contact_id text, at timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
     volume int, volume_last_30 int, period_months int, valid_until timestamptz)
@@ -26,7 +26,8 @@ left join lateral (
     select * from {read}.engagement_overdue(e.contact_id, now.t) where e.valid_until <= now.t
 ) x on true
 cross join lateral (
-    select case when e.valid_until > now.t then e.date_last_click else x.date_last_click end as date_last_click
+    select case when e.valid_until > now.t then e.date_last_click else x.date_last_click end
+        as date_last_click
 ) l
 where e.valid_until > now.t or x.contact_id is not null;
 
@@ -46,7 +47,8 @@ select case p.reader when 'fold' then 'engagement' else p.reader end as projecti
     p.topic, p.part as partition, p.as_of, p.log_end, p.log_end_at,
     case when s.live then greatest(0, p.log_end - p.next_offset) end as lag_records,
     case when s.live then case when p.next_offset >= p.log_end then 0
-        else greatest(0, extract(epoch from statement_timestamp() - coalesce(p.read_at, p.claimed_at)))::float8 end
+        else greatest(0,
+            extract(epoch from statement_timestamp() - coalesce(p.read_at, p.claimed_at)))::float8 end
     end as lag_seconds,
     case when s.live then 'live' else 'silent' end as owner_state
 from (select * from {data}.position union all select * from {ops}.position) p
@@ -64,7 +66,8 @@ comment on column {read}.freshness.lag_seconds is 'Seconds since the append time
 comment on column {read}.freshness.owner_state is 'live, or silent when the owner has said nothing for 10 seconds.';
 
 create view {read}.parked as
-select id, reason, detail, type, source, event_id, door, topic, part as partition, off as "offset", event_time, parked_at
+select id, reason, detail, type, source, event_id, door, topic, part as partition, off as "offset",
+    event_time, parked_at
 from {ops}.parked;
 
 comment on view {read}.parked is 'What could not be folded, and why; never the bytes.';
