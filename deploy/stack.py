@@ -193,7 +193,13 @@ class Stack:
         def launch() -> subprocess.Popen[bytes]:
             with processes.open_log(log) as output:
                 return processes.spawn(
-                    [HEED, role], env=self._env({**own, **env}), cwd=ROOT, stdout=output, stderr=output
+                    [HEED, role],
+                    env=self._env({**own, **env}),
+                    cwd=ROOT,
+                    stdout=output,
+                    stderr=output,
+                    # made to be killed, and a polite stop would wait for servers that are going as well
+                    death_signal=signal.SIGKILL,
                 )
 
         self._supervisor.start(Child(role, name, port, log, launch))
