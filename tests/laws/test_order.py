@@ -93,3 +93,31 @@ def test_a_large_history_in_two_orders(observer: world.Observer, worker: world.W
     assert fold(observer, worker, [*batches, ledger[::3]], rule, timedelta(days=1)) == once
     assert {c: oracle.Row(*line[:7]) for c, line in once[0].items()} == oracle.expected(ledger, NOW)
     assert len(once[0]) > 20
+
+
+@pytest.mark.capability("LAW-1")
+@pytest.mark.parametrize(
+    "smaller",
+    [
+        world.told("mail.opened", NOW - generator.MS, id="e1"),
+        world.click(NOW - generator.MS, id="e1", test=True),
+        world.click(NOW - generator.MS, id="e1", mailing=None),
+        world.click(NOW - timedelta(days=400), id="e1"),
+    ],
+    ids=["another type", "a test", "no mailing", "outside the window"],
+)
+@pytest.mark.parametrize("smaller_first", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_click_that_gives_way_leaves_the_row(
+    observer: world.Observer,
+    worker: world.Worker,
+    smaller: dict[str, Any],
+    smaller_first: bool,
+    together: bool,
+) -> None:
+    larger = world.click(NOW, id="e1")
+    order = [smaller, larger] if smaller_first else [larger, smaller]
+    batches = [order] if together else [[one] for one in order]
+    rows, facts = fold(observer, worker, batches, oracle.Rule(), timedelta(0))
+    assert rows == {}
+    assert facts == [world.content(smaller)]
