@@ -110,7 +110,16 @@ class Shadow:
         if not held or not held[0]:
             self.connection.close()
             raise errors.Usage("Another replay is running on this database: wait for it, or stop it.")
-        self._drop()
+        try:
+            self._drop()
+            self._build()
+        except BaseException:
+            # An interrupt while it is built is no reason to leave it half-built.
+            self.__exit__()
+            raise
+        return self
+
+    def _build(self) -> None:
         with self.connection.transaction():
             for name in (PAIR.data, PAIR.read):
                 self.connection.execute(f"create schema {name}".encode())
@@ -119,11 +128,9 @@ class Shadow:
                     self.connection.execute(statement.encode())
             self.connection.execute("insert into rule select * from heed_data.rule")
         self._fold = fold.Fold(self.connection, self._homes, rows=False)
-        held_parts = positions.claim(
-            self.connection, fold.READER, "replay", {(topics.FACTS, part): 0 for part in range(self._homes)}
-        )
-        self._moves = {part: positions.Move(one.epoch, 0, 0, 0) for (_, part), one in held_parts.items()}
-        return self
+        firsts = {(topics.FACTS, part): 0 for part in range(self._homes)}
+        held = positions.claim(self.connection, fold.READER, "replay", firsts)
+        self._moves = {part: positions.Move(one.epoch, 0, 0, 0) for (_, part), one in held.items()}
 
     def __exit__(self, *_: object) -> None:
         if (
