@@ -27,6 +27,7 @@ from streams import batches, fold_loop, intake, lanes, log, outbox, process, pro
 LANES = 2
 ADVICE_SECONDS = 2.0
 WAIT_SECONDS = 1.0
+STOP_SECONDS = 8.0
 BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
 
 
@@ -152,33 +153,46 @@ class Worker:
             return None
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT."""
+        """Work until SIGTERM or SIGINT, which are heeded while it starts too."""
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, stopped.set)
+        stop = asyncio.create_task(stopped.wait())
+        starting = asyncio.create_task(self._start())
+        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            process.leave("stopped while starting: nothing was under way")
+        starting.result()
+        tending, crashed = asyncio.create_task(self._tend()), asyncio.create_task(self._crashed())
+        await asyncio.wait([stop, tending, crashed], return_when=asyncio.FIRST_COMPLETED)
+        if crashed.done():
+            process.die(crashed.result())
+        if tending.done():
+            process.die(tending.exception() or RuntimeError("nobody tends the worker"))
+        tending.cancel()
+        await self._stop()
+
+    async def _start(self) -> None:
         await self._topics_as_declared()
         self._consumer().use(self.lanes, self.wake)
         for lane in self.lanes:
             lane.start()
         self.relay.start()
-        stopped = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, stopped.set)
         await self.app.start()
         # What was loaded stays: a full collection over it would hold up every lane for tens of milliseconds.
         gc.collect()
         gc.freeze()
-        background = asyncio.create_task(self._tend())
-        crashed = asyncio.create_task(self._crashed())
-        await asyncio.wait(
-            [asyncio.create_task(stopped.wait()), crashed], return_when=asyncio.FIRST_COMPLETED
-        )
-        background.cancel()
-        if crashed.done():
-            process.die(crashed.result())
+
+    async def _stop(self) -> None:
         structlog.get_logger().info("stopping")
         await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
         await asyncio.to_thread(self.relay.stop)
-        async with asyncio.timeout(8):
-            await self.app.stop()
-        await self.out.stop()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.app.stop()
+                await self.out.stop()
+        except TimeoutError:
+            process.leave("stopped without Kafka's goodbye; every transaction was finished")
 
     async def _crashed(self) -> BaseException:
         await self.app._crashed.wait()

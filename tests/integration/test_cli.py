@@ -208,3 +208,11 @@ def test_nothing_is_given_up_where_nothing_was_lost(cluster: clusters.Cluster) -
     told = heed(cluster, "topics", "accept-loss", topics.EMAIL_ACTIVITY, "--json")
     assert (told.returncode, json.loads(told.stdout)) == (0, {"lost": {}})
     assert heed(cluster, "topics", "accept-loss", "other").returncode == 2
+
+
+def test_a_worker_that_still_waits_for_kafka_stops_when_asked(cluster: clusters.Cluster) -> None:
+    with stack.Launcher() as launch:
+        waiting = launch.worker("127.0.0.1:1", cluster.dsn, "waiting", HEED_HOME=str(cluster.home))
+        waiting.wait_for("waiting for a server", clusters.patience(30))
+        assert waiting.terminate(clusters.patience(5)) == 0
+        assert "stopped while starting" in waiting.last_line
