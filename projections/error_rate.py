@@ -1,7 +1,7 @@
 """When errors of contacts are no longer single contacts.
 
-Promises: over 1 % and at least 100 different ones of the last 10,000 contacts in error stop the process: that
-is a bad deploy. A single contact never does, however often it is tried.
+Promises: over 1 % and at least 100 different ones of the last 10,000 contacts in error stop the process:
+that is a bad deploy. A single contact never does, however often it is tried.
 Called by: the fold lanes.
 """
 
