@@ -94,7 +94,9 @@ def read_fact(value: bytes) -> Fact:
     """A record of the log; raises codec.Unreadable for anything that Heed did not write."""
     try:
         fact = _decode(value)
-        if len(bytes.fromhex(fact.digest)) == 16 and not (b"\\" in value and codec.has_nul(value)):
+        # Heed writes UTC: another offset is a stranger's, and would be taken for UTC further on.
+        in_utc = fact.time.tzinfo is UTC and fact.accepted.tzinfo is UTC
+        if in_utc and len(bytes.fromhex(fact.digest)) == 16 and not (b"\\" in value and codec.has_nul(value)):
             return fact
     except (ValueError, RecursionError):
         pass

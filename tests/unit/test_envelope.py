@@ -213,3 +213,9 @@ def test_the_content_of_an_unknown_or_newer_fact_is_unreadable() -> None:
         with pytest.raises(codec.Unreadable) as found:
             envelope.read_content(fact)
         assert found.value.reason == wanted
+
+
+@pytest.mark.parametrize("moment", ["2026-11-22T10:00:00.000+02:00", "2026-11-22T10:00:00.000"])
+def test_a_fact_that_is_not_in_utc_is_none_of_ours(moment: str) -> None:
+    with pytest.raises(codec.Unreadable):
+        envelope.read_fact(samples.encode({**FACT, "time": moment}))
