@@ -31,6 +31,7 @@ from projections import records
 
 TARGET = 8000
 MOST_BYTES = 8 << 20
+ADVICE_SECONDS = 1.0  # aiokafka tries a commit again for as long as the broker is away
 LINGER = 0.004  # seconds a record may wait for company when its lane is idle
 
 
@@ -147,9 +148,11 @@ class Thread(driver.AIOKafkaConsumerThread):
     async def _advise(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
         held = consumer.assignment()
+        named = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items() if tp in held}
         try:
-            await consumer.commit({tp: offset for tp, offset in offsets.items() if tp in held})
-        except (aiokafka.errors.KafkaError, ValueError):
+            async with asyncio.timeout(ADVICE_SECONDS):
+                await consumer.commit(named)
+        except (aiokafka.errors.KafkaError, TimeoutError, ValueError):
             return
 
 

@@ -22,7 +22,8 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.util import commit_structure_validate
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -114,6 +115,15 @@ def test_every_override_overrides_something(ours: type, theirs: type, names: set
     defined = {name for name in vars(ours) if not name.startswith("__") and hasattr(theirs, name)}
     # Service subclasses get bookkeeping of their own; what counts is that ours are all still theirs.
     assert names <= defined, f"no longer parts of {theirs.__name__}: {names - defined}"
+
+
+def test_a_partition_of_faust_is_no_partition_of_aiokafka() -> None:
+    """Equal and of equal hash, but a commit takes its own kind alone."""
+    theirs = driver.ensure_aiokafka_TP(TP("t", 0))
+    assert theirs == TP0 == TP("t", 0)
+    assert commit_structure_validate({theirs: 5}) == {TP0: OffsetAndMetadata(5, "")}
+    with pytest.raises(TypeError):
+        commit_structure_validate({TP("t", 0): 5})
 
 
 def test_the_fetcher_makes_and_knows_our_results() -> None:

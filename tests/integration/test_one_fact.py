@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import aiokafka
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas import topics
 from tests import cluster as clusters
 from tests import stack, traffic
+from tests.oracle import broker
 
 
 @pytest.mark.capability("LAW-1", "LAW-4", "CEE-2")
@@ -91,3 +92,21 @@ def _by_confluent(bootstrap: str, contact: str, raw: bytes) -> int:
     assert producer.flush(20) == 0
     assert places[0] is not None
     return places[0]
+
+
+def test_lag_tools_see_how_far_the_workers_are(cluster: clusters.Cluster) -> None:
+    """Kafka's committed offsets are advice, and follow the positions within seconds."""
+    cluster.settle()
+    consumer = Consumer(
+        {"bootstrap.servers": cluster.bootstrap, "group.id": cluster.env["HEED_GROUP"], "log_level": 0}
+    )
+    places = [TopicPartition(topics.FACTS, part) for part in range(stack.HOMES)]
+
+    def advised() -> bool:
+        told = {place.partition: max(0, place.offset) for place in consumer.committed(places, 10)}
+        return told == broker.ends(cluster.bootstrap, topics.FACTS)
+
+    try:
+        stack.eventually(advised, "the group's offsets are those of the log", clusters.patience(10.0), 0.2)
+    finally:
+        consumer.close()
