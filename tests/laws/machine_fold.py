@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -36,6 +37,7 @@ BASES = (
 STEPS = tuple(timedelta(milliseconds=n) for n in (0, 1, 2, 3_600_000)) + tuple(
     timedelta(days=n) for n in (1, 28, 31)
 )
+seeds = st.integers(0, 2**20)
 workers = st.integers(0, 1)
 homes = st.integers(0, world.HOMES - 1)
 contacts = st.sampled_from([f"c{n}" for n in range(CONTACTS)])
@@ -61,20 +63,19 @@ class FoldMachine(RuleBasedStateMachine):
         self.bodies: dict[str, bytes] = {}
 
     @initialize(
-        data=st.data(),
+        seed=seeds,
         base=st.sampled_from(BASES),
         months=st.sampled_from([1, 2, 12]),
         keep=st.booleans(),
         alone=st.booleans(),
     )
-    def begin(self, data: st.DataObject, base: datetime, months: int, keep: bool, alone: bool) -> None:
+    def begin(self, seed: int, base: datetime, months: int, keep: bool, alone: bool) -> None:
         self.now, self.rule = base, oracle.Rule(months, keep)
         self.observer.clear(months, keep)
         for part in range(world.HOMES):
             self._claim(self.workers[0 if alone else part % 2], [part])
-        self._tell(data, 5, 20, data.draw(st.integers(0, 1)))
-        for worker in self.workers:
-            self._advance(worker, None, self.now)
+        self.tell(seed, 20, 0, read=True)
+        self.tell(seed + 1, 4, 1, read=True)
 
     def teardown(self) -> None:
         try:
@@ -86,22 +87,24 @@ class FoldMachine(RuleBasedStateMachine):
 
     # What is told.
 
-    @rule(data=st.data(), stray=st.sampled_from([0, 0, 1]))
-    def tell(self, data: st.DataObject, stray: int) -> None:
-        self._tell(data, 1, 8, stray)
+    @rule(seed=seeds, number=st.integers(1, 8), stray=st.sampled_from([0, 0, 1]), read=st.booleans())
+    def tell(self, seed: int, number: int, stray: int, read: bool) -> None:
+        dice = random.Random(seed)
+        for event in machine_told.some(dice, self.now, self.rule.period_months, CONTACTS, number):
+            self._append(event, stray)
+        self._read_all(read)
 
-    @rule(data=st.data())
-    def tell_again(self, data: st.DataObject) -> None:
+    @rule(seed=seeds, number=st.integers(1, 2), read=st.booleans())
+    def tell_again(self, seed: int, number: int, read: bool) -> None:
         """A copy, or the same key with another content: which of the two stands, content alone decides."""
-        if self.told:
-            twice = st.tuples(st.sampled_from(self.told), st.sampled_from(machine_told.CONTRADICTIONS))
-            for event, change in data.draw(st.lists(twice, min_size=1, max_size=5)):
-                self._append(change(event), 0)
+        dice = random.Random(seed)
+        for event in dice.sample(self.told, min(number, len(self.told))):
+            self._append(dice.choice(machine_told.CONTRADICTIONS)(event), 0)
+        self._read_all(read)
 
-    def _tell(self, data: st.DataObject, least: int, most: int, stray: int = 0) -> None:
-        events = generator.events(self.now, self.rule.period_months, CONTACTS)
-        for event in data.draw(st.lists(events, min_size=least, max_size=most)):
-            self._append(machine_told.crowded(event), stray)
+    def _read_all(self, now: bool = True) -> None:
+        for worker in self.workers if now else ():
+            self._advance(worker, None, self.now)
 
     def _append(self, event: generator.Told, stray: int) -> None:
         """As admission lets it through; `stray`: by a stranger, into a partition that is not its home's."""
@@ -200,12 +203,12 @@ class FoldMachine(RuleBasedStateMachine):
         self.workers[which].timers = on
 
     @precondition(lambda self: len(self.broken) < 2)
-    @rule(contact=contacts)
-    def break_contact(self, contact: str) -> None:
+    @rule(contact=contacts, seed=seeds)
+    def break_contact(self, contact: str, seed: int) -> None:
         self.broken.add(contact)
-        self.observer.connection.execute(
-            "insert into trial.broken values (%s) on conflict do nothing", (contact,)
-        )
+        shut = "insert into trial.broken values (%s) on conflict do nothing"
+        self.observer.connection.execute(shut, (contact,))
+        self.tell(seed, 6, 0, read=True)
 
     @rule()
     def mend(self) -> None:
