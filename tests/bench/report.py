@@ -1,8 +1,8 @@
 """What a bench found, as tables: rates and costs, ratios of neighbours, goals beside what was measured.
 
-Promises: a ratio is taken inside one repeat and quoted as the median of its repeats, with the range; a goal that was
-not reached is called a miss. Absolute rates are printed for scale and are no promise: the same code runs 1.0 to 2.0
-times as fast from one minute to the next on a shared machine.
+Promises: a ratio is taken inside one repeat and quoted as the median of its repeats, with the range; a
+goal that was not reached is called a miss. Absolute rates are printed for scale and are no promise: the
+same code runs 1.0 to 2.0 times as fast from one minute to the next on a shared machine.
 Limits: Markdown on stdout.
 Called by `tests.bench.__main__`.
 """
@@ -69,30 +69,18 @@ def goals(figures: Sequence[runs.Figure]) -> str:
 
 def ratios(figures: Sequence[runs.Figure], goal: Goal, traffic: str) -> list[float]:
     """Ours by the neighbour's, repeat by repeat."""
-    rate = {(one.rung, one.name, one.repeat): one.figures["rate"] for one in figures if one.traffic == traffic}
+    some = [one for one in figures if one.traffic == traffic]
+    rate_of = {(one.rung, one.name, one.repeat): one.figures["rate"] for one in some}
     made = []
-    for rung, name, repeat in rate:
-        neighbour = rate.get((goal.against_rung or goal.rung, goal.against, repeat))
+    for (rung, name, repeat), rate in rate_of.items():
+        neighbour = rate_of.get((goal.against_rung or goal.rung, goal.against, repeat))
         if rung == goal.rung and name == "ours" and neighbour:
-            made.append(rate[rung, name, repeat] / neighbour)
+            made.append(rate / neighbour)
     return made
-
-
-def delays(found: Sequence[runs.Figure]) -> str:
-    """Delay from acceptance to the committed row."""
-    lines = ["| way | load/s | p50 ms | p95 ms | p99 ms | goal p99 ms | |", "|---|---|---|---|---|---|---|"]
-    for name in dict.fromkeys(one.name for one in found):
-        some = [one.figures for one in found if one.name == name]
-        p50, p95, p99 = (_spread([one[q] for one in some], "{:.0f}") for q in ("p50", "p95", "p99"))
-        load = statistics.median(one["load"] for one in some)
-        most = some[0].get("goal")
-        median = statistics.median(one["p99"] for one in some)
-        told = "" if most is None else "reached" if median <= most else "**miss**"
-        lines.append(f"| {name} | {load:,.0f} | {p50} | {p95} | {p99} | {most or 'stated'} | {told} |")
-    return "\n".join(lines)
 
 
 def _spread(values: Sequence[float], form: str) -> str:
     """Median and range."""
-    median, low, high = (form.format(value) for value in (statistics.median(values), min(values), max(values)))
+    three = (statistics.median(values), min(values), max(values))
+    median, low, high = (form.format(value) for value in three)
     return median if len(values) == 1 else f"{median} [{low}–{high}]"

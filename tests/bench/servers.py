@@ -30,7 +30,7 @@ POSTGRES = {
     "maintenance_work_mem": "1GB",
     "max_wal_size": "16GB",
     "min_wal_size": "6GB",
-    "shared_buffers": "2GB",
+    "shared_buffers": "4GB",
 }
 
 
