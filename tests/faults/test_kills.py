@@ -24,7 +24,7 @@ RATE = 400.0
 @pytest.mark.capability("LAW-1", "LAW-4")
 def test_short_drill(workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str) -> None:
     """A worker killed inside a transaction, PostgreSQL and Kafka killed and away for a while."""
-    _drill(workers, mortal, fresh, seconds=60, away=10, frozen=0)
+    _drill(workers, mortal, fresh, seconds=45, away=6, frozen=0)
 
 
 @pytest.mark.slow

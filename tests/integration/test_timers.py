@@ -123,7 +123,9 @@ def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.C
 
 
 def _soon(seconds: float) -> datetime:
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=math.ceil(clusters.patience(seconds)))
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(
+        seconds=math.ceil(min(10.0, clusters.patience(seconds)))
+    )
 
 
 def _left(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> int:
