@@ -18,8 +18,9 @@ from schemas import errors
 LIVE_PATH: Final = "heed_data, heed_ops"
 OPS_PATH: Final = "heed_ops"
 
-# Classes of SQLSTATE that say something of the server, not of what it was asked to keep.
-_AWAY: Final = ("08", "25P03", "53", "55P03", "57P", "57014", "58", "40001", "40P01")
+# Classes of SQLSTATE that say something of the server, not of what it was asked to keep. 25006: after a
+# failover the name may still lead to a server that only reads.
+_AWAY: Final = ("08", "25006", "25P03", "53", "55P03", "57P", "57014", "58", "40001", "40P01")
 
 
 def connect(

@@ -79,11 +79,12 @@ OVERDUE: Final = """
 select contact_id from engagement
 where contact_id = any(%(contacts)s::text[]) and valid_until <= %(at)s::timestamptz
 """
+# By statement_timestamp(): clock_timestamp() is volatile, so the index on what is due could not be asked.
 WAITING: Final = """
 exists (select from engagement
-    where home = any(%(homes)s::smallint[]) and valid_until <= clock_timestamp()
+    where home = any(%(homes)s::smallint[]) and valid_until <= statement_timestamp()
         and not exists (select from nudge n where n.subject = 'contact:' || contact_id
-            and n.error is not null and n.retry_at > clock_timestamp()))
+            and n.error is not null and n.retry_at > statement_timestamp()))
 """
 
 

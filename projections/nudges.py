@@ -39,7 +39,7 @@ select %(home)s, %(subject)s, 'error', %(error)s, n.attempts,
 from (select greatest(%(attempts)s, coalesce(max(attempts), 0)) + 1 as attempts from old) n
 """
 WAITING: Final = """
-exists (select from nudge where home = any(%(homes)s::smallint[]) and retry_at <= clock_timestamp())
+exists (select from nudge where home = any(%(homes)s::smallint[]) and retry_at <= statement_timestamp())
 """
 
 

@@ -28,6 +28,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from projections import records
+from streams import wire
 
 TARGET = 8000
 MOST_BYTES = 8 << 20
@@ -62,6 +63,7 @@ class SpanResult(fetcher.FetchResult):  # type: ignore[misc]
 
 
 fetcher.FetchResult = SpanResult
+fetcher.MemoryRecords = wire.Memory
 
 
 @dataclasses.dataclass(slots=True)
@@ -139,6 +141,9 @@ class Thread(driver.AIOKafkaConsumerThread):
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)
         consumer._fetch_max_wait_ms = 250
         consumer._fetch_max_bytes = 16 << 20
+        # A worker whose lanes wait for PostgreSQL fetches nothing. After this long aiokafka would leave the
+        # group, and would not join again before a fetch, which waits for partitions: a deadlock for ever.
+        consumer._max_poll_interval_ms = float("inf")
         return consumer
 
     async def advise(self, offsets: Mapping[TP, int]) -> None:
