@@ -88,25 +88,43 @@ def _comparison() -> sa.Select[Any]:
 
 
 def _nudging() -> dml.ReturningInsert[Any]:
-    """Nudges for a step of the rows that are due and have none yet; answers the nudges' ids."""
+    """Nudges for a step of the rows that are due and have none yet; answers the nudges.
+
+    A contact in error is left to its own nudge: it would be due again, and nudged again, for ever.
+    """
     due, nudge = tables.engagement.c, tables.nudge.c
     subject = identity.CONTACT + due.contact_id
     rows = (
         sa.select(due.home, subject, sa.literal(EXPIRED))
         .where(due.valid_until <= sa.bindparam("now"))
-        .where(~sa.exists().where(nudge.subject == subject, nudge.reason == EXPIRED))
+        .where(
+            ~sa.exists().where(
+                nudge.subject == subject, sa.or_(nudge.reason == EXPIRED, nudge.error.is_not(None))
+            )
+        )
         .order_by(due.home, due.valid_until)
         .limit(REFRESH_STEP)
     )
-    return tables.nudge.insert().from_select(["home", "subject", "reason"], rows).returning(nudge.id)
+    return (
+        tables.nudge.insert()
+        .from_select(["home", "subject", "reason"], rows)
+        .returning(nudge.id, nudge.subject)
+    )
 
 
 _COMPARE: Final = _comparison()
 _NUDGE: Final = _nudging()
 _NOW: Final = sa.select(sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("now"))
+_ids: Final = sa.bindparam("ids", type_=postgresql.ARRAY(sa.BigInteger))
+_subjects: Final = sa.bindparam("subjects", type_=postgresql.ARRAY(sa.Text))
+_nudge: Final = tables.nudge.c
+_is_left: Final = sa.and_(_nudge.id == sa.func.any(_ids), _nudge.error.is_(None))
+# Who takes a nudge and fails leaves another in its place, with the error.
+_is_failed: Final = sa.and_(_nudge.subject == sa.func.any(_subjects), _nudge.error.is_not(None))
 _LEFT: Final = sa.select(
-    sa.func.count().label("left"), sa.func.count(tables.nudge.c.error).label("failed")
-).where(tables.nudge.c.id == sa.func.any(sa.bindparam("ids", type_=postgresql.ARRAY(sa.BigInteger))))
+    sa.func.count().filter(_is_left).label("left"),
+    sa.func.count(_nudge.subject.distinct()).filter(_is_failed).label("failed"),
+).where(sa.or_(_is_left, _is_failed))
 
 
 def _well_formed(contact: str) -> str:
@@ -178,12 +196,12 @@ async def refresh_expired(database: servers.Database) -> int:
     refreshed = 0
     (asked,) = await database.rows(_NOW)
     while True:
-        ids = [row["id"] for row in await database.rows(_NUDGE, now=asked["now"])]
-        if not ids:
+        nudges = await database.rows(_NUDGE, now=asked["now"])
+        if not nudges:
             return refreshed
-        left, failed = await _wait(database, ids, until)
-        refreshed += len(ids) - left
-        if left > failed:
+        left, failed = await _wait(database, nudges, until)
+        refreshed += len(nudges) - left - failed
+        if left:
             raise problems.Problem(
                 problems.WORKERS_BEHIND,
                 f"The workers have not taken all nudges within {REFRESH_SECONDS:.0f} seconds.",
@@ -191,10 +209,13 @@ async def refresh_expired(database: servers.Database) -> int:
             )
 
 
-async def _wait(database: servers.Database, ids: Sequence[int], until: float) -> tuple[int, int]:
-    """Waits until each nudge is taken or has failed; answers how many are left, and of these failed."""
+async def _wait(
+    database: servers.Database, nudges: Sequence[Mapping[str, Any]], until: float
+) -> tuple[int, int]:
+    """Waits until each nudge is taken; answers how many are left, and how many contacts failed."""
+    named = {"ids": [one["id"] for one in nudges], "subjects": [one["subject"] for one in nudges]}
     while True:
-        (found,) = await database.rows(_LEFT, ids=ids)
-        if found["left"] == found["failed"] or time.monotonic() >= until:
+        (found,) = await database.rows(_LEFT, **named)
+        if not found["left"] or time.monotonic() >= until:
             return found["left"], found["failed"]
         await asyncio.sleep(_POLL_SECONDS)

@@ -195,7 +195,7 @@ class Consumer(driver.Consumer):
                     await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
                     continue
                 self.wake.clear()
-                await self._follow_claims()
+                await self._follow_claims({} if fetch is None else asked)
                 batch = self._next_ripe()
                 if batch is not None:
                     yield self._message(batch)
@@ -213,13 +213,16 @@ class Consumer(driver.Consumer):
             if fetch is not None:
                 fetch.cancel()
 
-    async def _follow_claims(self) -> None:
+    async def _follow_claims(self, reading: Mapping[str, int]) -> None:
+        """Seek where new claims say, once no older read is under way: it could take records from there."""
         for one in self.gathered:
             claim, offsets = one.lane.claimed()
             if claim == one.claim:
                 continue
             one.drop()
             one.claim, one.partitions = 0, frozenset()
+            if reading.get(one.lane.name):
+                continue
             here = self.assignment()
             if claim and all(tp in here for tp in offsets):
                 await self.seek_wait(offsets)

@@ -55,6 +55,7 @@ from heed_data.engagement_at(array[%s], clock_timestamp(), 'infinity')
 COLUMNS = """
 select column_name, data_type from information_schema.columns where (table_schema, table_name) = (%s, %s)
 """
+KEPT = "insert into heed_data.nudge (home, subject, reason, error) values (%s, %s, 'error', 'told')"
 NUDGES = "select * from heed_data.nudge where error is null order by id"
 
 
@@ -75,7 +76,7 @@ def seen(moment: datetime) -> str:
 
 
 class Owner(threading.Thread):
-    """Stands for the owners of all homes: takes nudges, and leaves those of `failing` with an error."""
+    """Stands for the owners of all homes: takes nudges; for `failing` leaves one with an error."""
 
     def __init__(self, dsn: str, failing: str = "") -> None:
         super().__init__(daemon=True)
@@ -98,7 +99,8 @@ class Owner(threading.Thread):
                 for nudge in sql.execute(NUDGES).fetchall():
                     contact = nudge["subject"].removeprefix("contact:")
                     if contact == self.failing:
-                        sql.execute("update heed_data.nudge set error = 'told' where id = %s", (nudge["id"],))
+                        sql.execute("delete from heed_data.nudge where id = %s", (nudge["id"],))
+                        sql.execute(KEPT, (nudge["home"], nudge["subject"]))
                         continue
                     fold(sql, contact, nudge["home"])
                     sql.execute("delete from heed_data.nudge where id = %s", (nudge["id"],))
