@@ -39,30 +39,32 @@ def counts(type_: str, mailing: str | None, test: bool) -> bool:
 
 
 # Purpose: make the rows of these contacts what the facts say at %(at)s; answer those past their time.
+# Contact by contact, without a join of sets, so that the plan is the same however many are asked.
 BRING: Final = """
-with asked as (
-    select u.contact_id, u.home
+with computed as materialized (
+    select u.home, u.contact_id as asked, c.*
     from unnest(%(contacts)s::text[], %(homes)s::smallint[]) as u(contact_id, home)
-), computed as materialized (
-    select * from engagement_at(%(contacts)s::text[], %(at)s::timestamptz, 'infinity')
+    left join lateral engagement_at(array[u.contact_id], %(at)s::timestamptz, 'infinity') c on true
 ), overdue as (
     select e.home, e.contact_id, e.valid_until from engagement e
     where e.contact_id = any(%(contacts)s::text[]) and e.valid_until <= %(at)s::timestamptz
 ), gone as (
     delete from engagement e
-    where e.contact_id = any(%(contacts)s::text[])
-        and not exists (select from computed c where c.contact_id = e.contact_id)
+    where e.contact_id = any(array(select asked from computed where contact_id is null))
 ), kept as (
     insert into engagement as e (contact_id, home, date_first_click, date_last_click, frequency, volume,
         volume_last_30, period_months, valid_until)
-    select c.contact_id, asked.home, c.date_first_click, c.date_last_click, c.frequency, c.volume,
+    select c.contact_id, c.home, c.date_first_click, c.date_last_click, c.frequency, c.volume,
         c.volume_last_30, c.period_months, c.valid_until
-    from computed c join asked using (contact_id)
+    from computed c where c.contact_id is not null
     on conflict (contact_id) do update set home = excluded.home, date_first_click = excluded.date_first_click,
         date_last_click = excluded.date_last_click, frequency = excluded.frequency, volume = excluded.volume,
         volume_last_30 = excluded.volume_last_30, period_months = excluded.period_months,
         valid_until = excluded.valid_until
-    where e.* is distinct from excluded.*
+    where (e.home, e.date_first_click, e.date_last_click, e.frequency, e.volume, e.volume_last_30,
+        e.period_months, e.valid_until) is distinct from (excluded.home, excluded.date_first_click,
+        excluded.date_last_click, excluded.frequency, excluded.volume, excluded.volume_last_30,
+        excluded.period_months, excluded.valid_until)
 )
 select home, contact_id, valid_until from overdue order by valid_until, contact_id
 """

@@ -27,6 +27,12 @@ READER: Final = "fold"
 # Purpose: of these subjects, those that belong to another contact, with that contact and its home.
 ROOTS: Final = "select subject, root, home from member where subject = any(%s::text[])"
 
+# Purpose: every statement of the fold finds its rows by index, so its plan may be kept whatever the tables' size.
+PLAN: Final = """
+select set_config(name, 'off', false)
+from unnest(array['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit']) as u(name)
+"""
+
 Overdue = list[tuple[int, str, datetime]]
 
 
@@ -82,6 +88,8 @@ class Fold:
         self.timers = timers
         self.rows = rows
         facts.prepare(connection)
+        if rows:
+            connection.execute(PLAN)
 
     def advance(self, batch: Batch, at: datetime | None = None) -> Done:
         """Fold a batch (which may be empty), the waiting nudges and what is due, in one transaction.

@@ -49,6 +49,10 @@ select c.contact_id, b.home, c.date_first_click, c.date_last_click, c.frequency,
 from behind b
 cross join lateral heed_data.engagement_at(array[b.contact_id], %(at)s, 'infinity') c
 """
+# Purpose: an instant that no row of the snapshot was brought past, whatever this machine's clock says.
+INSTANT: Final = """
+select greatest(max(as_of), date_trunc('milliseconds', clock_timestamp())) from heed_data.position
+"""
 BEHIND: Final = """
 select count(*) from (
     select contact_id from heed_data.engagement where valid_until <= %(at)s
@@ -197,6 +201,13 @@ class Live:
         self.connection.execute("begin isolation level repeatable read")
         self.offsets = self.read_up_to()
         return self.offsets
+
+    def instant(self) -> datetime:
+        """The instant to bring both sides to."""
+        row = self.connection.execute(INSTANT).fetchone()
+        assert row is not None
+        instant: datetime = row[0]
+        return instant
 
     def carry(self, at: datetime) -> int:
         """Rows of the snapshot at an instant; answers how many contacts had to be carried to it."""

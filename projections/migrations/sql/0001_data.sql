@@ -69,45 +69,36 @@ create table {data}.engagement (
 create index engagement_due on {data}.engagement (home, valid_until);
 comment on table {data}.engagement is 'One row per contact that clicked inside the window; valid_until is the instant the first window ends.';
 
--- The end of a window of months that began at an event: added to the event, the day clamped, in UTC whatever
--- the session's zone (capabilities.md, Time).
-create function {data}.window_end(began timestamptz, months int) returns timestamptz
-language sql immutable parallel safe
-return ((began at time zone 'UTC') + make_interval(months => months)) at time zone 'UTC';
-
--- A subject is hidden while the latest word on its presence, by (time, id), is its deletion.
-create function {data}.is_hidden(subject text, upto timestamptz) returns bool
-language sql stable parallel safe
-return coalesce((
-    select p.type = 'contact.deleted' from {data}.fact p
-    where p.subject = is_hidden.subject and p.type in ('contact.deleted', 'contact.restored')
-        and p.time <= is_hidden.upto
-    order by p.time desc, p.id desc, p.source desc limit 1), false);
-
 -- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay
 -- and as-of all ask it. A contact that has no row at that instant is not among the answers. `upto` leaves out
 -- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
+-- A window of months is added to its event, the day clamped, in UTC whatever the session's zone: `interval '0'`
+-- is UTC without a look-up. A subject is hidden while the latest word on its presence, by (time, id), is its
+-- deletion. `limit 1` tells the planner what the table `rule` promises.
 create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
     volume int, volume_last_30 int, period_months int, valid_until timestamptz)
 language sql stable parallel safe
 begin atomic
     select c.contact_id, e.first_click, e.last_click, e.frequency::int, e.volume::int, e.volume_last_30::int,
-        r.period_months, e.first_end + interval '1 millisecond'
-    from {data}.rule r
+        r.period_months, least(e.first_end, e.first_of_30 + interval '720 hours') + interval '1 millisecond'
+    from (
+        select period_months, keep_row_without_clicks, make_interval(months => period_months) as period,
+            at - interval '720 hours' as since
+        from {data}.rule limit 1
+    ) r
     cross join unnest(contacts) as c(contact_id)
     cross join lateral (
         select min(f.time) filter (where f.clicked) as first_click,
             max(f.time) filter (where f.clicked) as last_click,
             count(distinct f.mailing) filter (where f.clicked) as frequency,
             count(distinct f.mailing) filter (where not f.clicked and at <= f.end_of_period) as volume,
-            count(distinct f.mailing) filter (where at <= f.end_of_30) as volume_last_30,
-            least(min(f.end_of_period) filter (where at <= f.end_of_period),
-                min(f.end_of_30) filter (where at <= f.end_of_30)) as first_end
+            count(distinct f.mailing) filter (where not f.clicked and r.since <= f.time) as volume_last_30,
+            min(f.end_of_period) filter (where at <= f.end_of_period) as first_end,
+            min(f.time) filter (where not f.clicked and r.since <= f.time) as first_of_30
         from (
             select f.time, f.mailing, f.type = 'mail.clicked' as clicked,
-                {data}.window_end(f.time, r.period_months) as end_of_period,
-                case when f.type = 'mail.delivered' then f.time + interval '720 hours' end as end_of_30
+                ((f.time at time zone interval '0') + r.period) at time zone interval '0' as end_of_period
             from (
                 select 'contact:' || c.contact_id
                 union all
@@ -118,9 +109,14 @@ begin atomic
                 and f.mailing is not null
                 and not f.test
                 and f.time <= upto
-                and not {data}.is_hidden(told.subject, upto)
+                and coalesce((
+                    select p.type <> 'contact.deleted' from {data}.fact p
+                    where p.subject = told.subject and p.type in ('contact.deleted', 'contact.restored')
+                        and p.time <= upto
+                    order by p.time desc, p.id desc, p.source desc limit 1), true)
         ) f
-        where at <= f.end_of_period or at <= f.end_of_30  -- a February is shorter than 30 days
+        where at <= f.end_of_period
+            or (not f.clicked and r.since <= f.time)  -- a February is shorter than 30 days
     ) e
     where (e.frequency > 0 or (r.keep_row_without_clicks and e.volume > 0))
         and not exists (select from {data}.member m where m.subject = 'contact:' || c.contact_id);
