@@ -230,6 +230,8 @@ class Lane(abc.ABC):
             lost.held = claimer.take_again(lost.held)
         ends = self.inspector.ends(wanted)
         held = lost.held if lost is not None else claimer.take(ends)
+        if any(one.next_offset > ends[tp].end for tp, one in held.items()):
+            ends = self.inspector.ends(wanted)  # the predecessor read on between our question and our claim
         nexts = claimer.check(held, ends)
         metrics.CLAIMS.inc()
         with self._changed:

@@ -14,7 +14,6 @@ import dataclasses
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import aiokafka
@@ -89,8 +88,7 @@ async def _check(
             offsets = live.snapshot()
             await reader.read_to(offsets)
             progress.update(task, completed=sum(offsets.values()), total=sum(offsets.values()))
-        at = datetime.now(UTC)
-        at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+        at = live.instant()
         task = progress.add_task("rows", total=None)
         for brought in built.bring(at):
             progress.advance(task, brought)
