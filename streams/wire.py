@@ -26,7 +26,7 @@ class Memory(memory_records._MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _Batch:
-    """A batch that is read at once, so that it can be read again in the lenient way."""
+    """A batch that is read again in the lenient way when aiokafka raises over it."""
 
     __slots__ = ("_batch", "_raw")
 
@@ -41,9 +41,10 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            return iter(list(self._batch))
+            yield from self._batch
         except (UnicodeDecodeError, aiokafka.errors.CorruptRecordException):
-            return iter(_Lenient(self._raw))
+            # From its start: aiokafka passes over the offsets that it has handed out already.
+            yield from _Lenient(self._raw)
 
 
 class _Lenient(default_records._DefaultRecordBatchPy):  # type: ignore[misc]
