@@ -27,7 +27,7 @@ READER: Final = "fold"
 # Purpose: of these subjects, those that belong to another contact, with that contact and its home.
 ROOTS: Final = "select subject, root, home from member where subject = any(%s::text[])"
 
-# Purpose: every statement of the fold finds its rows by index, so its plan may be kept whatever the tables' size.
+# Purpose: every statement of the fold finds rows by index, so its plan may be kept whatever a table's size.
 PLAN: Final = """
 select set_config(name, 'off', false)
 from unnest(array['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit']) as u(name)

@@ -19,6 +19,7 @@ import msgspec
 
 from projections import engagement
 from schemas import codec, envelope, errors, events, topics
+from schemas import identity as identities
 
 
 class Record(Protocol):
@@ -120,6 +121,7 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
     subject = fact.subject
     home = home_of.get(subject)
     if home is None:
+        _well_formed(subject)
         home = home_of[subject] = topics.home(subject, homes)
     mailing = marks.mailing_id
     source, event_id = fact.source, fact.id
@@ -149,6 +151,12 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
     out.accepted.append(fact.accepted)
     if engagement.counts(fact.type, mailing, marks.test) or standing is not None:
         out.touched[subject] = home
+
+
+def _well_formed(subject: str) -> None:
+    """A contact's row can be told of in commands only under an id that Heed admits."""
+    if identities.contact_id(subject) is not None and identities.is_contact_subject(subject) is None:
+        raise codec.Unreadable(errors.Reason.INVALID, "the contact id of this fact is none that Heed admits.")
 
 
 def _content(fact: envelope.Fact) -> tuple[Marks, int, str]:

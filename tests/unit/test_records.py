@@ -140,3 +140,13 @@ def test_a_record_is_known_by_offset_time_and_bytes() -> None:
     same, other = entry(b"a", 1), entry(b"b", 1)
     assert records.identity(same) == records.identity(entry(b"a", 1))
     assert len({records.identity(one) for one in (same, other, entry(b"a", 2), entry(None, 1))}) == 4
+
+
+@pytest.mark.parametrize(
+    "subject", ["contact:ä", "contact:", "contact:ada@example.org", "contact:" + "a" * 65]
+)
+def test_a_contact_id_that_heed_never_admits_is_set_aside(subject: str) -> None:
+    """Its row could be told of in no command."""
+    decoded = decode(GOOD | {"subject": subject})
+    assert not decoded.lines
+    assert [aside.reason for aside in decoded.asides] == ["invalid"]

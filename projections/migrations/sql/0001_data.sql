@@ -72,8 +72,8 @@ comment on table {data}.engagement is 'One row per contact that clicked inside t
 -- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay
 -- and as-of all ask it. A contact that has no row at that instant is not among the answers. `upto` leaves out
 -- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
--- A window of months is added to its event, the day clamped, in UTC whatever the session's zone: `interval '0'`
--- is UTC without a look-up. A subject is hidden while the latest word on its presence, by (time, id), is its
+-- A window of months is added to its event, the day clamped, in UTC whatever the session's zone (interval '0'
+-- is UTC without a look-up). A subject is hidden while the latest word on its presence, by (time, id), is its
 -- deletion. `limit 1` tells the planner what the table `rule` promises.
 create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
