@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import time
 import urllib.request
 import uuid
@@ -211,6 +212,19 @@ class Cluster:
         assert (waiting, log.ahead, report.skipped) == (0, 0, 0)
         self._check_once(log)
         return report.contacts
+
+    def replay_check(self) -> None:
+        """`heed replay --check`, as an operator runs it: no row differs (LAW-2)."""
+        env = stack.clean_env(stack.servers_env(self.bootstrap, self.dsn) | self.env)
+        found = subprocess.run(
+            [stack.HEED, "replay", "--check"],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert found.returncode == 0, found.stdout + found.stderr
 
     def _check_once(self, log: audit.Log) -> None:
         distinct = len({(fact.subject, fact.source, fact.id) for fact in log.facts})

@@ -65,6 +65,7 @@ def _drill(
     cluster.wait_shared(*clusters.THREE, timeout=90)
     cluster.settle(180)
     assert cluster.check() > 1_500
+    cluster.replay_check()
     assert {row["owner"] for row in cluster.sql(clusters.OWNED)} == set(clusters.THREE)
 
 
