@@ -28,7 +28,7 @@ class Moment:
 
 COPY = Moment("inside COPY", "incoming", "copy incoming")
 CLAIMED = Moment("after the compare-and-set", "heed_data.fact", "with merged as")
-WRITTEN = Moment("before COMMIT", "heed_data.engagement", "with asked as")
+WRITTEN = Moment("before COMMIT", "heed_data.engagement", "with computed as")
 COMMITTING = Moment("inside COMMIT", "heed_data.engagement, deferred", "COMMIT")
 MOMENTS = (COPY, CLAIMED, WRITTEN, COMMITTING)
 
