@@ -124,7 +124,8 @@ ON_FACTS: dict[str, tuple[bytes | None, str | None]] = {
     "a version that is none": (_raw(dataschema="urn:heed:mail.clicked:one"), "invalid"),
     "a type nobody knows": (_raw(type="mail.eaten"), "unknown_type"),
     "an id without end": (_raw(id="x" * 100_000), "undecodable"),
-    "a contact without a name": (_raw(subject="contact:"), None),
+    "a contact without a name": (_raw(subject="contact:"), "invalid"),
+    "an address for a contact id": (_raw(subject=f"contact:{ADDRESS}"), "invalid"),
 }
 
 
