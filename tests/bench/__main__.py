@@ -1,7 +1,7 @@
 """`python -m tests.bench`: every rung on real servers, and a table of goals beside what was measured.
 
 Promises: servers, topics and tables are its own, in a temporary folder that goes with it (`--home` keeps
-one, with its prefilled tables). Prefilled facts: HEED_BENCH_FACTS, 20,000,000 by default. Contenders are
+one, with its prefilled tables). Prefilled facts: `--facts`, 20,000,000 by default. Contenders are
 interleaved; at least three repeats are needed to quote anything.
 Limits: `--quick` shows that everything runs; its figures say little. A full run takes more than an hour
 and 30 GB.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,11 +69,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rungs", type=_list, default=list(RUNGS), help=f"some of {','.join(RUNGS)}")
     parser.add_argument("--traffic", type=_list, default=["distinct", "hot"], help="distinct, hot, or both")
     parser.add_argument("--events", type=int, default=400_000, help="events of the fast contenders")
+    parser.add_argument("--facts", type=int, default=20_000_000, help="facts there before")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--home", type=Path, help="a folder for the servers, kept afterwards")
     parser.add_argument("--json", type=Path, help="a file that every figure is added to")
     chosen = parser.parse_args()
-    chosen.facts = int(os.environ.get("HEED_BENCH_FACTS", "20000000"))
     if chosen.quick:
         chosen.facts = min(chosen.facts, 1_000_000)
         chosen.events, chosen.repeats = 60_000, 1
