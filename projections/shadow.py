@@ -164,12 +164,8 @@ class Shadow:
             if not found:
                 return
             after = found[-1][0]
-            named = {
-                "contacts": [subject[8:] for (subject,) in found],
-                "homes": [topics.home(subject, self._homes) for (subject,) in found],
-                "at": at,
-            }
-            self.connection.execute(engagement.BRING, named)
+            asked = [(subject[8:], topics.home(subject, self._homes)) for (subject,) in found]
+            engagement.bring(self.connection, asked, at)
             yield len(found)
 
     def _drop(self) -> None:

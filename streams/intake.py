@@ -18,7 +18,7 @@ from typing import Any
 from faust.types import TP
 
 from projections import database, parked, positions, records
-from schemas import errors, metrics, topics
+from schemas import metrics, topics
 from streams import judge, lanes, log, producer
 
 READER = "intake"
@@ -60,7 +60,8 @@ class IntakeLane(lanes.Lane):
         for tp, span in spans.items():
             for record in span.records:
                 judge.record(record, tp.topic, self.homes, self.ahead, admitted, asides)
-        self._append(admitted)
+        if admitted:
+            self._out.append_from_thread(admitted, self._loop)
         self._commit(claim, spans, asides)
         self.moved(claim, spans)
         for door, number in collections.Counter(dict(record.headers)["door"] for record in admitted).items():
@@ -68,16 +69,6 @@ class IntakeLane(lanes.Lane):
         for aside in asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
         return False
-
-    def _append(self, admitted: list[producer.Record]) -> None:
-        if not admitted:
-            return
-        sent = asyncio.run_coroutine_threadsafe(self._out.append(admitted, timeout=10.0), self._loop)
-        try:
-            sent.result(15.0)
-        except TimeoutError as error:
-            sent.cancel()
-            raise errors.Away("Kafka did not acknowledge in time") from error
 
     def _commit(self, claim: lanes.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
         assert self.connection is not None

@@ -114,12 +114,7 @@ class Relay:
         records = [
             producer.Record(topic, home, key.encode(), bytes(body)) for _, home, topic, key, body in rows
         ]
-        sent = asyncio.run_coroutine_threadsafe(self._out.append(records, timeout=10.0), self._loop)
-        try:
-            sent.result(15.0)
-        except TimeoutError as error:
-            sent.cancel()
-            raise errors.Away("Kafka did not acknowledge in time") from error
+        self._out.append_from_thread(records, self._loop)
         for id_, home, *_ in rows:
             if home in self._after:
                 self._after[home] = max(id_, self._after[home])

@@ -19,6 +19,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import errors, topics
 
+THREAD_SECONDS = 10.0  # what a lane waits for acknowledgements
 TOGETHER = 20  # from here on records of one partition go as batches, at a tenth of the price
 
 
@@ -63,6 +64,15 @@ class LogProducer:
         except (TimeoutError, aiokafka.errors.KafkaError) as error:
             await self._discard(producer)
             raise errors.Away(f"Kafka did not acknowledge in time ({type(error).__name__})") from error
+
+    def append_from_thread(self, records: Sequence[Record], loop: asyncio.AbstractEventLoop) -> None:
+        """`append` for a thread beside the event loop; blocks until all is acknowledged, or `errors.Away`."""
+        sent = asyncio.run_coroutine_threadsafe(self.append(records, timeout=THREAD_SECONDS), loop)
+        try:
+            sent.result(THREAD_SECONDS + 5)
+        except TimeoutError as error:
+            sent.cancel()
+            raise errors.Away("Kafka did not acknowledge in time") from error
 
     async def _connected(self) -> aiokafka.AIOKafkaProducer:
         async with self._making:
