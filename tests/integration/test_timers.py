@@ -101,6 +101,7 @@ def without_timers(
 @pytest.mark.capability("CEE-8")
 def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.Cluster) -> None:
     cluster = without_timers
+
     def told(ends: datetime) -> tuple[str, list[bytes]]:
         contact = f"asked-for-{uuid.uuid4().hex[:6]}"
         return contact, [traffic.click(contact, time=dated_to_leave(ends))]
@@ -158,10 +159,7 @@ def _shown(cluster: clusters.Cluster, contact: str) -> int:
 
 
 def _check_commands(cluster: clusters.Cluster, contacts: dict[str, datetime]) -> None:
-    found = {
-        item["contact_id"]: item["due"]
-        for item in _items(cluster, set(contacts))
-    }
+    found = {item["contact_id"]: item["due"] for item in _items(cluster, set(contacts))}
     assert found == {contact: traffic.utc(end + MS) for contact, end in contacts.items()}
 
 
