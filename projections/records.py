@@ -37,6 +37,20 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
 
 
+class Unread(bytes):
+    """A batch that cannot be read, as it lies on the broker, in place of a value; `detail` says why.
+
+    It begins with its offset, so with a NUL: nothing takes it for an event.
+    """
+
+    detail: str
+
+    def __new__(cls, raw: bytes | memoryview, detail: str) -> Unread:
+        made = super().__new__(cls, raw)
+        made.detail = detail
+        return made
+
+
 @dataclasses.dataclass(slots=True)
 class Span:
     """Offsets [start, end) of one partition, and the records that lie there."""
@@ -106,7 +120,10 @@ def decode(records: Iterable[Record], homes: int) -> Decoded:
 
 def aside(record: Record, reason: str, detail: str) -> Aside:
     """A record of the log that cannot be folded, by its coordinates."""
-    return Aside(reason, detail, record.topic, record.partition, record.offset, record.value or b"")
+    value = record.value or b""
+    if isinstance(value, Unread):
+        reason, detail = errors.Reason.UNDECODABLE, value.detail
+    return Aside(reason, detail, record.topic, record.partition, record.offset, value)
 
 
 def refused(record: Record) -> Aside:

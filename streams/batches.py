@@ -55,7 +55,7 @@ class SpanResult(fetcher.FetchResult):  # type: ignore[misc]
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         unread = self._partition_records
-        if unread is None or not self.check_assignment(self._topic_partition):
+        if unread is None or not self.check_assignment(self._topic_partition) or wire.spent():
             return []
         start = unread.next_fetch_offset
         found = super().getall(max_records)

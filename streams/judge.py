@@ -6,10 +6,11 @@ Called by: intake, the API, `heed parked redrive`.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from projections import records
-from schemas import admission, topics
+from schemas import admission, errors, topics
 from streams import producer
 
 
@@ -22,6 +23,9 @@ def record(
     asides: list[records.Aside],
 ) -> None:
     """One record of a door: onto the log with where it came from, or aside with the reason."""
+    if isinstance(found.value, records.Unread):
+        asides.append(unread(found, door))
+        return
     appended = datetime.fromtimestamp(found.timestamp / 1000, UTC)
     outcome = admission.admit(found.value or b"", at=appended, door=door, homes=homes, ahead=ahead)
     if isinstance(outcome, admission.Admitted):
@@ -46,6 +50,11 @@ def fact_record(
     if outcome.traceparent or trace:
         headers.append(("traceparent", (outcome.traceparent or trace or "").encode()))
     return producer.Record(topics.FACTS, outcome.home, outcome.subject.encode(), outcome.value, headers)
+
+
+def unread(found: records.Record, door: str) -> records.Aside:
+    """A batch of a door that cannot be read, in one piece."""
+    return dataclasses.replace(records.aside(found, errors.Reason.UNDECODABLE, ""), door=door)
 
 
 def rejected(outcome: admission.Rejected, topic: str, part: int, offset: int) -> records.Aside:

@@ -1,32 +1,88 @@
-"""Batches of records as they come from the broker, whatever stands in the names of their headers.
+"""Batches of records as they come from the broker, whatever a producer has put into them.
 
-Promises: a record whose header has a name that is not UTF-8 is read like any other. Kafka keeps such names
-(librdkafka sends any bytes); aiokafka raises over the whole batch, so one record at a door would end every
-worker that is given its partition, for ever.
-Limits: overrides private parts of aiokafka 0.14.0; aiokafka's slow Python reads such a batch.
-Called by: nobody; `streams.batches` puts `Memory` in the fetcher's place.
+Promises: a batch inflates to at most 32 MiB, in memory that is touched only as far as it is filled, whatever
+sizes it declares: a compression bomb costs some 30 ms and ends nobody. A batch that is larger, cannot be read
+(codec, structure) or gives offsets that lie is one record at its last offset: no position goes past it in
+silence. Its value is `records.Unread`, the batch as it lies on the broker, to be set aside. A record whose
+header has a name that is not UTF-8 is read like any other: Kafka keeps such names, aiokafka raises over the
+whole batch. Once 16 MiB have been inflated in one read, what else has been fetched waits for the next.
+Limits: 32 MiB is 16 times the largest batch that a topic of ours takes, and leaves room in a worker of 300
+MB; only zstd keeps a window of its own beside it, of no more. No client makes such batches unless told to:
+all but Java's count `batch.size` before compressing. What is not compressed is bounded by the fetch. Batches
+of Kafka 0.10 and older, which Kafka 4 does not take, are left to aiokafka. That the lengths in a batch add up
+is checked by the broker that took it. Overrides private parts of aiokafka 0.14.0, pinned in
+`tests/contract/test_faust.py`; its slow Python reads a batch with such names.
+Called by: `streams.batches`, which puts `Memory` in the fetcher's place and asks `spent`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import asyncio
+import mmap
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 import aiokafka.errors
-from aiokafka.record import default_records, memory_records
+import cramjam
+from aiokafka.record import default_records, memory_records, util
+
+from projections import records
+
+MOST: Final = 32 << 20
+TURN: Final = 16 << 20
+
+HEADER: Final = default_records.DefaultRecordBase.HEADER_STRUCT.size
+COUNT_AT: Final = HEADER - 4
+CODEC_AT: Final = default_records.DefaultRecordBase.ATTRIBUTES_OFFSET + 1
+CODEC_BITS: Final = default_records.DefaultRecordBase.CODEC_MASK
+MAGIC_AT: Final = memory_records._MemoryRecordsPy.MAGIC_OFFSET
+_XERIAL: Final = b"\x82SNAPPY\0"
+_XERIAL_HEADER: Final = 16
+
+_UNREADABLE: Final = (aiokafka.errors.KafkaError, IndexError, OverflowError, ValueError)
+
+
+class _Turn(threading.local):
+    """What this thread's event loop has inflated in this turn; a read never waits, so it is within one."""
+
+    size = 0
+
+    def add(self, size: int) -> None:
+        if not self.size:
+            asyncio.get_running_loop().call_soon(self._end)
+        self.size += size
+
+    def _end(self) -> None:
+        self.size = 0
+
+
+_turn = _Turn()
+
+
+def spent() -> bool:
+    """Whether the read under way has inflated its part, so that other partitions wait for the next."""
+    return _turn.size >= TURN
 
 
 class Memory(memory_records._MemoryRecordsPy):  # type: ignore[misc]
     """What a fetch brought for one partition, batch by batch."""
 
+    _begun = False
+
+    def has_next(self) -> bool:
+        """Also false in the midst when the read has inflated its part: the rest is fetched again."""
+        return self._next_slice is not None and not (self._begun and spent())
+
     def next_batch(self, *_: Any) -> Any:
+        self._begun = True
         raw = self._next_slice
         batch = super().next_batch()
-        return batch if batch is None else _Batch(batch, raw)
+        return batch if batch is None or raw[MAGIC_AT] < 2 else _Batch(batch, raw)
 
 
 class _Batch:
-    """A batch that is read again in the lenient way when aiokafka raises over it."""
+    """A batch that inflates within bounds, and is read again in the lenient way when aiokafka raises."""
 
     __slots__ = ("_batch", "_raw")
 
@@ -40,15 +96,101 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        batch, raw = self._batch, self._raw
+        count = int.from_bytes(raw[COUNT_AT:HEADER], "big", signed=True)
         try:
-            yield from self._batch
-        except (UnicodeDecodeError, aiokafka.errors.CorruptRecordException):
-            # From its start: aiokafka passes over the offsets that it has handed out already.
-            yield from _Lenient(self._raw)
+            if batch.compression_type:
+                raw = _inflated(raw, batch.compression_type)
+                _turn.add(len(raw))
+                batch = default_records.DefaultRecordBatch(raw)
+            yield from _in_order(batch, batch, count)
+            return
+        except cramjam.DecompressionError as error:
+            fault = _told(error)
+        except _UNREADABLE:
+            try:
+                # From its start: aiokafka passes over the offsets that it has handed out already.
+                yield from _in_order(_Lenient(raw), batch, count)
+                return
+            except _UNREADABLE:
+                fault = "its records do not have the form that Kafka gives them"
+        yield self._whole(fault)
+
+    def _whole(self, fault: str) -> Any:
+        batch = self._batch
+        first, last = batch.base_offset, batch.next_offset - 1
+        value = records.Unread(
+            self._raw,
+            f"the batch of records at offsets {first} to {last} cannot be read: {fault}. "
+            "Send its events again, with the same ids: what was taken of it counts once.",
+        )
+        return default_records._DefaultRecordPy(
+            last, batch.max_timestamp, batch.timestamp_type, None, value, []
+        )
+
+
+def _in_order(found: Iterable[Any], batch: Any, count: int) -> Iterator[Any]:
+    """Records, as long as each lies behind the one before, with room for those to come.
+
+    Kafka checks offsets within a batch only if it is compressed. One that lies would move a position past
+    records to come, or pass itself over.
+    """
+    before, room = batch.base_offset - 1, batch.next_offset - count
+    for record in found:
+        offset = record.offset
+        if not before < offset <= room:
+            raise aiokafka.errors.CorruptRecordException("an offset lies outside its place")
+        before = offset
+        room += 1
+        yield record
+
+
+def _inflated(raw: Any, codec: int) -> memoryview:
+    """The batch as it would be without compression."""
+    inflate = _INFLATE.get(codec)
+    if inflate is None:
+        raise cramjam.DecompressionError("no codec that Kafka knows")
+    room = memoryview(mmap.mmap(-1, HEADER + MOST, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    size = inflate(raw[HEADER:], room[HEADER:])
+    room[:HEADER] = raw[:HEADER]
+    room[CODEC_AT] &= ~CODEC_BITS
+    return room[: HEADER + size]
+
+
+def _snappy(raw: memoryview, room: memoryview) -> int:
+    """Snappy, bare or in the blocks in which Java's library writes it."""
+    if bytes(raw[: len(_XERIAL)]) != _XERIAL:
+        return cramjam.snappy.decompress_raw_into(raw, room)
+    at, filled = _XERIAL_HEADER, 0
+    while at < len(raw):
+        size = int.from_bytes(raw[at : at + 4], "big")
+        at += 4
+        filled += cramjam.snappy.decompress_raw_into(raw[at : at + size], room[filled:])
+        at += size
+    return filled
+
+
+_INFLATE: Final[dict[int, Callable[[Any, Any], int]]] = {
+    default_records.DefaultRecordBase.CODEC_GZIP: cramjam.gzip.decompress_into,
+    default_records.DefaultRecordBase.CODEC_SNAPPY: _snappy,
+    default_records.DefaultRecordBase.CODEC_LZ4: cramjam.lz4.decompress_into,
+    default_records.DefaultRecordBase.CODEC_ZSTD: cramjam.zstd.decompress_into,
+}
+
+
+def _told(error: cramjam.DecompressionError) -> str:
+    text = str(error)
+    if "write whole buffer" in text or "smaller than required" in text or "too much memory" in text:
+        return f"it inflates to more than {MOST >> 20} MiB (a smaller batch.size helps)"
+    return "it does not inflate"
 
 
 class _Lenient(default_records._DefaultRecordBatchPy):  # type: ignore[misc]
     _buffer: Any
+
+    def _read_msg(self) -> Any:
+        # aiokafka's own way in C reads beyond the end of the buffer, wherever a length that lies sends it.
+        return super()._read_msg(util.decode_varint_py)
 
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
