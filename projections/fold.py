@@ -2,9 +2,9 @@
 
 Promises: positions, facts, rows, nudges and outbox commit together or not at all (LAW-4). Everything that
 waits for this client (COPY) comes before anything is locked; from the compare-and-set on, statements only.
-An error inside one contact is found by halving, kept on its nudge, and stops no other. Folding is
-order-free: a row is what `engagement_at` says of the facts, so neither order nor repetition of transactions
-matters (LAW-1).
+An error inside one contact is found by halving, kept on its nudge, and stops no other; on a slow server what
+is left is nudged, so that no transaction lasts (`projections.halving`). Folding is order-free: a row is what
+`engagement_at` says of the facts, so neither order nor repetition of transactions matters (LAW-1).
 Limits: the connection has search_path = <pair>, heed_ops and is in autocommit; one call at a time on a
 connection.
 Called by: fold lanes (`streams.fold_loop`), replay, law tests.
@@ -19,7 +19,7 @@ from typing import Final
 
 import psycopg
 
-from projections import database, engagement, facts, nudges, outbox, parked, positions, records
+from projections import engagement, facts, halving, nudges, outbox, parked, positions, records
 from schemas import topics
 
 READER: Final = "fold"
@@ -32,8 +32,6 @@ PLAN: Final = """
 select set_config(name, 'off', false)
 from unnest(array['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit']) as u(name)
 """
-
-Overdue = list[tuple[int, str, datetime]]
 
 
 @dataclasses.dataclass(slots=True)
@@ -163,28 +161,21 @@ class Fold:
     def _bring(self, work: _Work, done: Done) -> None:
         if not work.contacts:
             return
-        asked = sorted(work.contacts.items())
-        overdue, failed = self._bring_halving(asked, done.at)
-        for contact, error in failed.items():
+        found = halving.halve(
+            self.connection,
+            sorted(work.contacts.items()),
+            lambda some: engagement.bring(self.connection, some, done.at),
+            slow=True,
+        )
+        for (contact, home), error in found.failed:
             subject = f"contact:{contact}"
             attempts = work.attempts.get(subject, 0)
-            nudges.keep_error(self.connection, work.contacts[contact], subject, error, attempts, done.at)
-        done.contacts, done.failed = len(asked), list(failed)
+            nudges.keep_error(self.connection, home, subject, halving.told(error), attempts, done.at)
+        nudges.append(self.connection, {f"contact:{one}": home for one, home in found.left}, "left")
+        done.more = done.more or bool(found.left)
+        done.contacts = len(work.contacts) - len(found.left)
+        done.failed = [contact for (contact, _), _ in found.failed]
+        overdue = [one for answer in found.answers for one in answer]
         done.expired = [due for _, _, due in overdue]
         if overdue:
             done.commands = outbox.send(self.connection, engagement.COMMAND, overdue, done.at)
-
-    def _bring_halving(self, asked: list[tuple[str, int]], at: datetime) -> tuple[Overdue, dict[str, str]]:
-        try:
-            with self.connection.transaction():
-                return engagement.bring(self.connection, asked, at), {}
-        except psycopg.Error as error:
-            # A statement that ran too long may be one contact's fault; the server's other troubles are not.
-            if database.is_away(error) and not isinstance(error, psycopg.errors.QueryCanceled):
-                raise
-            if len(asked) == 1:
-                return [], {asked[0][0]: f"{type(error).__name__}: {error.diag.message_primary}"}
-        middle = len(asked) // 2
-        first, failed_first = self._bring_halving(asked[:middle], at)
-        second, failed_second = self._bring_halving(asked[middle:], at)
-        return first + second, failed_first | failed_second

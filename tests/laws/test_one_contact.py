@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from projections import halving
 from schemas import topics
 from tests.laws import generator, world
 
@@ -37,6 +39,52 @@ def test_the_others_rows_go_on_and_its_facts_stay(worker: world.Worker, observer
     assert len(observer.facts()) == 40
     assert sorted(observer.nudged()) == ["c31", "c7"]
     assert all("this contact is broken" in str(error) for error in observer.nudged().values())
+
+
+SLOW = world.TRIAL.replace("raise exception 'this contact is broken'", "perform pg_sleep(60)")
+
+
+@pytest.fixture
+def slow(observer: world.Observer) -> Iterator[None]:
+    """A contact that is shut takes a minute instead of raising."""
+    observer.connection.execute(SLOW.encode())
+    yield
+    observer.connection.execute(world.TRIAL.encode())
+
+
+@pytest.mark.usefixtures("slow")
+def test_one_that_takes_too_long_is_found_too(worker: world.Worker, observer: world.Observer) -> None:
+    worker.fuse.real.execute("set statement_timeout = '1s'")
+    contacts = [f"c{number}" for number in range(40)]
+    shut(observer, "c7")
+    for contact in contacts:
+        worker.log.tell(world.click(NOW, contact))
+    done = worker.advance(at=NOW)
+    assert (done.failed, done.more, done.contacts) == (["c7"], False, 40)
+    assert sorted(observer.rows()) == sorted(set(contacts) - {"c7"})
+    assert "statement timeout" in str(observer.nudged()["c7"])
+    assert worker.fuse.real.execute("show statement_timeout").fetchone() == ("1s",)
+
+
+@pytest.mark.usefixtures("slow")
+def test_whom_a_slow_server_leaves_is_nudged(
+    worker: world.Worker, observer: world.Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The positions are free after a bounded time; everybody's turn comes."""
+    monkeypatch.setattr(halving, "PATIENCE", 1)
+    worker.fuse.real.execute("set statement_timeout = '300ms'")
+    contacts = [f"c{number:02}" for number in range(20)]
+    shut(observer, "c00", "c01")
+    for contact in contacts:
+        worker.log.tell(world.click(NOW, contact))
+    done = worker.advance(at=NOW)
+    assert (done.failed, done.more, done.contacts) == (["c00"], True, 1)
+    assert len(observer.facts()) == 20
+    assert sorted(observer.nudged()) == contacts
+    shut(observer)
+    done = worker.advance(at=max(NOW, datetime.now(UTC)) + SECOND)
+    assert (done.failed, done.more) == ([], False)
+    assert observer.nudged() == {}
 
 
 def test_it_is_tried_after_a_second_doubling_to_an_hour(
