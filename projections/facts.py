@@ -14,7 +14,7 @@ from typing import Final
 
 import psycopg
 
-from projections import database, records
+from projections import halving, records
 
 STAGE: Final = """
 create temp table if not exists incoming (
@@ -94,21 +94,25 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
 
 
 def sift(connection: psycopg.Connection, facts: records.Decoded) -> None:
-    """Take out of a batch what PostgreSQL refuses to keep, line by line; it is set aside as unstorable.
+    """Take out of a batch what PostgreSQL refuses to keep; it is set aside as unstorable.
 
     For lines that admission would never have let through: a stranger wrote on the log.
     """
-    for name, (_, _, line, origin) in list(facts.lines.items()):
-        try:
-            with connection.transaction(force_rollback=True):
-                with connection.cursor().copy(COPY) as copy:
-                    copy.write(line)
-                connection.execute(MERGE)
-        except psycopg.Error as error:
-            if database.is_away(error):
-                raise
-            del facts.lines[name]
-            facts.asides.append(records.refused(origin))
+    with connection.transaction():
+        found = halving.halve(
+            connection,
+            list(facts.lines.items()),
+            lambda some: _try(connection, records.Decoded(lines=dict(some))),
+            undo=True,
+        )
+    for (name, (*_, origin)), _ in found.failed:
+        del facts.lines[name]
+        facts.asides.append(records.refused(origin))
+
+
+def _try(connection: psycopg.Connection, some: records.Decoded) -> None:
+    stage(connection, some)
+    merge(connection, some)
 
 
 def _count(connection: psycopg.Connection, statement: str) -> int:
