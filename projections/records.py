@@ -84,26 +84,44 @@ class Marks(msgspec.Struct, gc=False):
     test: bool = False
 
 
+class Written(msgspec.Struct, gc=False):
+    """A fact with its times as they are written, which is how COPY takes them."""
+
+    id: envelope.Name
+    source: envelope.Name
+    type: envelope.TypeName
+    subject: envelope.Subject
+    time: str
+    dataschema: str
+    data: msgspec.Raw
+    digest: envelope.Digest
+    accepted: str
+
+
+_written = msgspec.json.Decoder(Written).decode
 _marks = msgspec.json.Decoder(Marks).decode
+_CURRENT = {event.dataschema: event.name for event in events.EVENTS.values() if event.built}
 _NONE = "\\N"
 _NOT_OURS = "the data of this fact is not what Heed writes."
 
 
 @dataclasses.dataclass(slots=True)
 class Decoded:
-    """A batch of `facts`: lines for COPY by key, subjects to look at, what is set aside, what came twice."""
+    """A batch of `facts`: lines for COPY, subjects to look at, what is set aside, what came twice.
 
-    lines: dict[tuple[str, str], tuple[str, str, str, Record]] = dataclasses.field(default_factory=dict)
+    `lines` holds (time, digest, line, record) by the line's first two columns; `accepted` are times as text.
+    """
+
+    lines: dict[str, tuple[str, str, str, Record]] = dataclasses.field(default_factory=dict)
     touched: dict[str, int] = dataclasses.field(default_factory=dict)
     asides: list[Aside] = dataclasses.field(default_factory=list)
-    accepted: list[datetime] = dataclasses.field(default_factory=list)
+    accepted: list[str] = dataclasses.field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
 
     def text(self) -> bytes:
         """The lines in order of their keys, so that index pages are visited once."""
-        lines = self.lines
-        return "".join([lines[key][2] for key in sorted(lines)]).encode()
+        return "".join(sorted([line for _, _, line, _ in self.lines.values()])).encode()
 
 
 def decode(records: Iterable[Record], homes: int) -> Decoded:
@@ -133,67 +151,92 @@ def refused(record: Record) -> Aside:
 
 def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> None:
     value = record.value or b""
-    fact = envelope.read_fact(value)
-    marks, version, data = _content(fact)
-    subject = fact.subject
+    escaped = b"\\" in value
+    fact = None if escaped else _as_written(value)
+    if fact is None:
+        fact = _restated(value)
+    marks, data = _content(fact)
+    subject, source, event_id, type_ = fact.subject, fact.source, fact.id, fact.type
     home = home_of.get(subject)
     if home is None:
         _well_formed(subject)
         home = home_of[subject] = topics.home(subject, homes)
     mailing = marks.mailing_id
-    source, event_id = fact.source, fact.id
-    key = codec.key(source, event_id).hex()
-    if b"\\" in value:
-        source, event_id, data = _escape(source), _escape(event_id), _escape(data)
-        subject_text, mailing_text = _escape(subject), _NONE if mailing is None else _escape(mailing)
-        type_text = _escape(fact.type)
-    else:
-        subject_text, mailing_text, type_text = subject, _NONE if mailing is None else mailing, fact.type
-    time = envelope.format_time(fact.time)
+    key = codec.key(source, event_id)
+    named, told = f"{subject}\t{key}", mailing
+    if escaped:
+        named, source, event_id, data = (
+            f"{_escape(subject)}\t{key}",
+            _escape(source),
+            _escape(event_id),
+            _escape(data),
+        )
+        told = None if mailing is None else _escape(mailing)
+    time, digest = fact.time, fact.digest
     line = (
-        f"{subject_text}\t{key}\t{source}\t{event_id}\t{type_text}\t{time}\t{version}\t{fact.digest}\t"
-        f"{envelope.format_time(fact.accepted)}\t{'t' if marks.test else 'f'}\t{record.partition}\t"
-        f"{record.offset}\t{mailing_text}\t{data}\n"
+        f"{named}\t{source}\t{event_id}\t{type_}\t{time}\t{events.EVENTS[type_].version}\t{digest}\t"
+        f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
+        f"{_NONE if told is None else told}\t{data}\n"
     )
-    named = (subject, key)
     standing = out.lines.get(named)
     if standing is not None:
-        if standing[:2] == (time, fact.digest):
+        if standing[:2] == (time, digest):
             out.duplicates += 1
             return
         out.conflicts += 1
-        if standing[:2] < (time, fact.digest):
+        if standing[:2] < (time, digest):
             return
-    out.lines[named] = (time, fact.digest, line, record)
+    out.lines[named] = (time, digest, line, record)
     out.accepted.append(fact.accepted)
-    if engagement.counts(fact.type, mailing, marks.test) or standing is not None:
+    if standing is not None or engagement.counts(type_, mailing, marks.test):
         out.touched[subject] = home
+
+
+def _as_written(value: bytes) -> Written | None:
+    """A fact in the very form that this Heed gives it, without escapes; None for what has another form."""
+    try:
+        fact = _written(value)
+        bytes.fromhex(fact.digest)
+        if _CURRENT.get(fact.dataschema) == fact.type:
+            envelope.check_times(fact.time, fact.accepted)
+            return fact
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _restated(value: bytes) -> Written:
+    """Any other fact, as this Heed would write it."""
+    fact = envelope.read_fact(value)
+    event = events.EVENTS.get(fact.type)
+    if event is None or not event.built:
+        raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
+    data = fact.data
+    if fact.dataschema != event.dataschema:
+        content = codec.content(event, codec.version(fact.dataschema, event), data)
+        data = msgspec.Raw(codec.canonical(content))
+    return Written(
+        fact.id, fact.source, fact.type, fact.subject, envelope.format_time(fact.time), event.dataschema,
+        data, fact.digest, envelope.format_time(fact.accepted),
+    )  # fmt: skip
+
+
+def _content(fact: Written) -> tuple[Marks, str]:
+    """What the fact is counted by, and its data as text."""
+    try:
+        # What `Marks` leaves out was only skipped: it may not even be UTF-8.
+        marks, data = _marks(fact.data), bytes(fact.data).decode()
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS) from None
+    if "\n" in data or "\t" in data or "\r" in data:  # between its tokens: it would break COPY's lines
+        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS)
+    return marks, data
 
 
 def _well_formed(subject: str) -> None:
     """A contact's row can be told of in commands only under an id that Heed admits."""
     if identities.contact_id(subject) is not None and identities.is_contact_subject(subject) is None:
         raise codec.Unreadable(errors.Reason.INVALID, "the contact id of this fact is none that Heed admits.")
-
-
-def _content(fact: envelope.Fact) -> tuple[Marks, int, str]:
-    """What the fact is counted by, its version, and its data at the newest version."""
-    event = events.EVENTS.get(fact.type)
-    if event is None or not event.built:
-        raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
-    try:
-        if fact.dataschema == event.dataschema:
-            # What `Marks` leaves out was only skipped: it may not even be UTF-8.
-            marks, data = _marks(fact.data), bytes(fact.data).decode()
-        else:
-            content = codec.content(event, codec.version(fact.dataschema, event), fact.data)
-            newest = codec.canonical(content)
-            marks, data = _marks(newest), newest.decode()
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS) from None
-    if "\n" in data or "\t" in data or "\r" in data:  # between its tokens: it would break COPY's lines
-        raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS)
-    return marks, event.version, data
 
 
 def _escape(text: str) -> str:

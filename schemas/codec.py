@@ -81,9 +81,9 @@ def digest(name: str, canonical_data: bytes) -> str:
     return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
-def key(source: str, id: str) -> bytes:
-    """The 16 bytes that stand for a fact's (source, id): BLAKE2b-128 of source NUL id."""
-    return hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=16).digest()
+def key(source: str, id: str) -> str:
+    """The 32 hex digits that stand for a fact's (source, id): BLAKE2b-128 of source NUL id."""
+    return hashlib.blake2b(f"{source}\0{id}".encode(), digest_size=16).hexdigest()
 
 
 def has_nul(encoded: bytes) -> bool:

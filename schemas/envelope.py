@@ -18,6 +18,9 @@ from schemas import codec, events
 from schemas.errors import Reason
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+TypeName = Annotated[str, msgspec.Meta(max_length=128)]
+Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Digest = Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _CLOCK: Final = r"-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)"
@@ -63,12 +66,12 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
 
     id: Name
     source: Name
-    type: Annotated[str, msgspec.Meta(max_length=128)]
-    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    type: TypeName
+    subject: Subject
     time: Moment
     dataschema: str
     data: msgspec.Raw
-    digest: Annotated[str, msgspec.Meta(min_length=32, max_length=32)]
+    digest: Digest
     accepted: Moment
     specversion: str = "1.0"
     actor: str | None = None
@@ -120,6 +123,14 @@ def format_time(moment: datetime) -> str:
 def is_canonical(text: str) -> bool:
     """Whether a time that can be read stands in the very form that `format_time` gives."""
     return len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z"
+
+
+def check_times(*texts: str) -> None:
+    """Raises ValueError unless each is a time in the very form that `format_time` gives."""
+    for text in texts:
+        if not is_canonical(text):
+            raise ValueError(text)
+        datetime.fromisoformat(text)
 
 
 def parse_time(text: str) -> datetime:

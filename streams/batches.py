@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 import aiokafka
 import aiokafka.errors
 import faust
+import msgspec
 from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -50,6 +51,23 @@ class SpanList(list[Any]):
         return self.end > self.start
 
 
+class Taken(msgspec.Struct, gc=False):
+    """What readers use of a record: half the cost of aiokafka's own, and nothing for the collector."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]
+    """What a fetch brought for one partition, record by record."""
+
+    def _consumer_record(self, tp: Any, record: Any) -> Taken:
+        return Taken(tp.topic, tp.partition, record.offset, record.timestamp, record.value)
+
+
 class SpanResult(fetcher.FetchResult):  # type: ignore[misc]
     """A fetch that says which offsets each read covers, records or not."""
 
@@ -63,6 +81,7 @@ class SpanResult(fetcher.FetchResult):  # type: ignore[misc]
 
 
 fetcher.FetchResult = SpanResult
+fetcher.PartitionRecords = Unpacked
 fetcher.MemoryRecords = wire.Memory
 
 
@@ -83,8 +102,8 @@ class Lane(Protocol):
     def owns(self, tp: TP) -> bool: ...
     def assign(self, tps: frozenset[TP]) -> None: ...
     def ready(self) -> bool: ...
-    def reserve(self) -> None:
-        """A batch is on its way: not ready until it is done."""
+    def reserve(self, claim: int) -> None:
+        """A batch of this claim is on its way: not ready until it is done."""
 
     def claimed(self) -> tuple[int, Mapping[TP, int]]:
         """The number of the claim that stands (0: none) and where it reads on."""
@@ -128,7 +147,7 @@ class Gathered:
     def take(self) -> Batch:
         batch = Batch(self.lane, self.claim, self.spans)
         self.drop()
-        self.lane.reserve()
+        self.lane.reserve(self.claim)
         return batch
 
 

@@ -19,7 +19,7 @@ from faust.types import TP
 
 from projections import database, engagement, error_rate, fold, records
 from schemas import commands, errors, metrics, topics
-from streams import lanes, log
+from streams import claims, lanes, log
 
 TOPICS = frozenset({topics.FACTS, topics.COMMANDS})
 SAMPLES = 200  # facts of a batch whose delay is observed
@@ -69,7 +69,7 @@ class FoldLane(lanes.Lane):
         assert self._fold is not None
         return self._fold.waiting(self.mine())
 
-    def work(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> bool:
+    def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self._fold is not None
         batch = self._read(claim, spans)
         with metrics.TRANSACTION_SECONDS.time():
@@ -92,13 +92,9 @@ class FoldLane(lanes.Lane):
             self._fold.sift(batch.facts)
             return self._fold.advance(batch)
 
-    def _read(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
-        moves = {
-            (tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp))
-            for tp in claim.held
-        }
+    def _read(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
         told = [r for tp, span in spans.items() if tp.topic == topics.FACTS for r in span.records]
-        batch = fold.Batch(moves, records.decode(told, self.homes))
+        batch = fold.Batch(claim.moves(spans, self._highwater), records.decode(told, self.homes))
         for tp, span in spans.items():
             if tp.topic == topics.COMMANDS:
                 for record in span.records:
@@ -117,7 +113,8 @@ class FoldLane(lanes.Lane):
             metrics.BATCH_RECORDS.observe(sum(len(span.records) for span in spans.values()))
         now = datetime.now(UTC)
         for accepted in facts.accepted[:: max(1, len(facts.accepted) // SAMPLES)]:
-            metrics.ROW_DELAY_SECONDS.observe(max(0.0, (now - accepted).total_seconds()))
+            delay = now - datetime.fromisoformat(accepted)
+            metrics.ROW_DELAY_SECONDS.observe(max(0.0, delay.total_seconds()))
         for due in done.expired:
             metrics.TIMER_LATENESS_SECONDS.labels(kind=engagement.COMMAND).observe(
                 (done.at - due).total_seconds()
