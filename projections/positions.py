@@ -19,6 +19,7 @@ import psycopg
 from schemas import errors
 
 TP = tuple[str, int]
+Try = tuple[int, datetime]  # what a claim again is known by: its backend and its instant
 
 
 class Fenced(errors.Doubt):
@@ -63,13 +64,16 @@ on conflict (reader, topic, part) do update set epoch = p.epoch + 1, owner = exc
 returning topic, part, epoch, next_offset, last_record
 """
 
-# Purpose: take our own partitions again on a new connection; nobody else may have taken them meanwhile.
+# Purpose: take our own partitions again on a new connection; nobody else may have taken them meanwhile. An
+# earlier try of ours may stand there, committed by a server that died before it said so: by its own mark.
 RECLAIM: Final = """
-update position p set epoch = p.epoch + 1, backend = pg_backend_pid(), claimed_at = clock_timestamp()
+update position p set epoch = p.epoch + 1, backend = pg_backend_pid(), claimed_at = now()
 from unnest(%(topics)s::text[], %(parts)s::int[], %(epochs)s::bigint[]) as u(topic, part, epoch)
-where p.reader = %(reader)s and p.topic = u.topic and p.part = u.part and p.epoch = u.epoch
+where p.reader = %(reader)s and p.topic = u.topic and p.part = u.part and (p.epoch = u.epoch
+    or (p.backend, p.claimed_at) in (select * from unnest(%(backends)s::int[], %(instants)s::timestamptz[])))
 returning p.topic, p.part, p.epoch, p.next_offset, p.last_record
 """
+MARK: Final = "select pg_backend_pid(), now()"
 
 # Purpose: compare and set positions, all or none, and fix T once their rows are held.
 MOVE: Final = """
@@ -118,14 +122,24 @@ def claim(
     return _held(found)
 
 
-def reclaim(connection: psycopg.Connection, reader: str, held: Mapping[TP, Held]) -> dict[TP, Held]:
-    """Own the same partitions on a new connection; raises `Fenced` if another worker took one of them."""
+def reclaim(
+    connection: psycopg.Connection, reader: str, held: Mapping[TP, Held], tries: list[Try]
+) -> dict[TP, Held]:
+    """Own the same partitions on a new connection; raises `Fenced` if another worker took one of them.
+
+    `tries` are the earlier calls for `held` that got no answer; this one is added before it is committed.
+    """
     names: list[TP] = sorted(held)
-    found = _held(
-        connection.execute(RECLAIM, _named(reader, names) | {"epochs": [held[name].epoch for name in names]})
-    )
-    if len(found) != len(held):
-        raise Fenced
+    named = _named(reader, names) | {
+        "epochs": [held[name].epoch for name in names],
+        "backends": [backend for backend, _ in tries],
+        "instants": [instant for _, instant in tries],
+    }
+    with connection.transaction():
+        found = _held(connection.execute(RECLAIM, named))
+        if len(found) != len(held):
+            raise Fenced
+        tries += connection.execute(MARK).fetchall()
     return found
 
 

@@ -19,7 +19,7 @@ from faust.types import TP
 
 from projections import database, parked, positions, records
 from schemas import metrics, topics
-from streams import judge, lanes, log, producer
+from streams import claims, judge, lanes, log, producer
 
 READER = "intake"
 
@@ -54,7 +54,7 @@ class IntakeLane(lanes.Lane):
     def look(self) -> bool:
         return False
 
-    def work(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> bool:
+    def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         admitted: list[producer.Record] = []
         asides: list[records.Aside] = []
         for tp, span in spans.items():
@@ -70,12 +70,8 @@ class IntakeLane(lanes.Lane):
             metrics.PARKED.labels(reason=aside.reason).inc()
         return False
 
-    def _commit(self, claim: lanes.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
+    def _commit(self, claim: claims.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
         assert self.connection is not None
-        moves = {
-            (tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), self._highwater(tp))
-            for tp in claim.held
-        }
         with self.connection.transaction():
-            positions.move(self.connection, self.reader, moves)
+            positions.move(self.connection, self.reader, claim.moves(spans, self._highwater))
             parked.park(self.connection, asides)

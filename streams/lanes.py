@@ -11,34 +11,23 @@ Called by: `streams.app`, which makes the lanes; `streams.batches`, which asks t
 from __future__ import annotations
 
 import abc
-import dataclasses
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import structlog
 from faust.types import TP
 
-from projections import database, positions, records
+from projections import database, positions
 from schemas import errors, metrics
 from streams import batches, claims, log, process
 
 HEARTBEAT = 2.0  # seconds between proofs of life of an idle lane
 TICK = 0.1  # seconds between looks for nudges and due rows
 PATIENCE = (0.1, 5.0)  # backoff while a server is away: first and longest, in seconds
-
-
-@dataclasses.dataclass(slots=True)
-class Claim:
-    """Partitions that this lane owns: their epochs, and how far it has come in each."""
-
-    number: int
-    held: dict[TP, positions.Held]
-    next: dict[TP, int]
 
 
 class Lane(abc.ABC):
@@ -61,11 +50,11 @@ class Lane(abc.ABC):
         self._wanted_number = 0
         self._claimed_number = 0
         self._claims = 0
-        self._claim: Claim | None = None
-        self._lost: Claim | None = None
-        self._torn: Claim | None = None
+        self._claim: claims.Claim | None = None
+        self._lost: claims.Claim | None = None
+        self._torn: claims.Claim | None = None
         self._batch: batches.Batch | None = None
-        self._busy = False
+        self._busy = 0  # the claim whose batch is on its way or worked on
         self._stopping = False
         self._working = threading.Lock()
         self._waits = 0
@@ -98,7 +87,7 @@ class Lane(abc.ABC):
             self._wanted_number += 1
             self._claim = self._lost = None
             self._batch = None
-            self._busy = False
+            self._busy = 0
             self._changed.notify_all()
 
     def release(self, patience: float = 4.0) -> None:
@@ -107,8 +96,9 @@ class Lane(abc.ABC):
         if self._working.acquire(timeout=patience):
             self._working.release()
 
-    def reserve(self) -> None:
-        self._busy = True
+    def reserve(self, claim: int) -> None:
+        with self._changed:
+            self._busy = claim
 
     def ready(self) -> bool:
         return not self._busy
@@ -122,15 +112,21 @@ class Lane(abc.ABC):
         with self._changed:
             claim = self._claim
             if claim is None or claim.number != batch.claim:
-                self._busy = False
+                self._settle(batch)
                 return
             self._batch = batch
             self._changed.notify_all()
 
+    def _settle(self, batch: batches.Batch) -> None:
+        """Done with a batch: ready for the next, unless one of a newer claim is on its way already."""
+        with self._changed:
+            if self._busy == batch.claim:
+                self._busy = 0
+
     # What the thread does.
 
     @abc.abstractmethod
-    def work(self, claim: Claim, spans: Mapping[TP, Any]) -> bool:
+    def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         """Take in spans (none: look after what waits); answers whether there is more to do at once."""
 
     @abc.abstractmethod
@@ -172,7 +168,7 @@ class Lane(abc.ABC):
         with self._working:
             return self._turn(claim, batch, more)
 
-    def _turn(self, claim: Claim, batch: batches.Batch | None, more: bool) -> bool:
+    def _turn(self, claim: claims.Claim, batch: batches.Batch | None, more: bool) -> bool:
         if batch is not None:
             firsts = (span.records[0].timestamp for span in batch.spans.values() if span.records)
             self._oldest = min(firsts, default=0) / 1000
@@ -180,30 +176,31 @@ class Lane(abc.ABC):
                 return self._work(claim, self._unseen(claim, batch.spans))
             finally:
                 self._oldest = 0.0
-                self._busy = False
+                self._settle(batch)
                 self._wake()
         if more or self.look() or time.monotonic() - self._beat > HEARTBEAT:
             return self._work(claim, {})
         return False
 
-    def _work(self, claim: Claim, spans: Mapping[TP, Any]) -> bool:
+    def _work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         try:
             return self.work(claim, spans)
         except psycopg.Error:
             self._torn = claim
             raise
 
-    def _next(self, patience: float) -> tuple[Claim | None, batches.Batch | None]:
+    def _next(self, patience: float) -> tuple[claims.Claim | None, batches.Batch | None]:
         with self._changed:
             if self._batch is None and not self._stopping and patience:
                 self._changed.wait(patience)
             batch, self._batch = self._batch, None
             claim = self._claim
             if batch is not None and (claim is None or batch.claim != claim.number):
-                self._busy, batch = False, None
+                self._settle(batch)
+                batch = None
             return claim, batch
 
-    def _unseen(self, claim: Claim, spans: Mapping[TP, Any]) -> Mapping[TP, Any]:
+    def _unseen(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> Mapping[TP, Any]:
         """The span guard: every span begins exactly where the lane stands."""
         for tp, span in spans.items():
             if span.start != claim.next[tp]:
@@ -219,15 +216,14 @@ class Lane(abc.ABC):
         connection = self._connected()
         claimer = claims.Claimer(connection, self.reader, self.owner, self.inspector, self._log)
         lost = self._lost
-        if self._torn is not None and self._torn is not lost:
-            # A transaction was torn, then the group took its partitions away: were they another's already?
-            self._torn.held = claimer.take_again(self._torn.held)
+        # Torn in a transaction, then the group took its partitions away: were they another's already?
+        again = lost or self._torn
+        if again is not None:
+            claimer.take_again(again)
         self._torn = None
         if not wanted:
             self._claimed_number = number
             return
-        if lost is not None:
-            lost.held = claimer.take_again(lost.held)
         ends = self.inspector.ends(wanted)
         held = lost.held if lost is not None else claimer.take(ends)
         if any(one.next_offset > ends[tp].end for tp, one in held.items()):
@@ -238,9 +234,9 @@ class Lane(abc.ABC):
             if number != self._wanted_number:
                 return
             self._claims += 1
-            self._claim, self._lost = Claim(self._claims, held, nexts), None
+            self._claim, self._lost = claims.Claim(self._claims, held, nexts), None
             self._claimed_number = number
-            self._busy = False
+            self._busy = 0
         self._log.info("claimed", reader=self.reader, partitions=len(held), owner=self.owner)
         self._wake()
 
@@ -254,7 +250,7 @@ class Lane(abc.ABC):
         """A server is away: give the claim up, wait, and claim anew."""
         with self._changed:
             claim = self._claim or self._lost
-            self._claim, self._lost, self._batch, self._busy = None, claim, None, False
+            self._claim, self._lost, self._batch, self._busy = None, claim, None, 0
         if self.connection is not None:
             self.connection.close()
         self._wake()
@@ -276,20 +272,8 @@ class Lane(abc.ABC):
         self._behind_since = self._oldest or self._behind_since or time.time()
         return behind, max(0.0, time.time() - self._behind_since)
 
-    def moved(self, claim: Claim, spans: Mapping[TP, Any]) -> None:
+    def moved(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> None:
         """A transaction has committed: stand behind these spans."""
         for tp, span in spans.items():
             claim.next[tp] = span.end
         self._beat = time.monotonic()
-
-
-def move(claim: Claim, tp: TP, span: Any, highwater: int | None) -> positions.Move:
-    """How far a partition moves by a span of it (None: not at all)."""
-    start = claim.next[tp]
-    end = start if span is None else span.end
-    made = positions.Move(claim.held[tp].epoch, start, end, max(end, highwater or 0))
-    if span is not None and span.records:
-        last = span.records[-1]
-        made.last_record = records.identity(last)
-        made.read_at = datetime.fromtimestamp(last.timestamp / 1000, UTC)
-    return made

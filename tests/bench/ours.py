@@ -22,7 +22,7 @@ from faust.types import TP
 from projections import fold, positions
 from schemas import settings, topics
 from streams import app as worker_app
-from streams import batches, fold_loop, lanes, log, process, topic_admin
+from streams import batches, claims, fold_loop, lanes, log, process, topic_admin
 from tests.bench import meter, sinks
 
 LANES = 2
@@ -46,7 +46,7 @@ class Noop:
     def ready(self) -> bool:
         return True
 
-    def reserve(self) -> None:
+    def reserve(self, _: int) -> None:
         return
 
     def claimed(self) -> tuple[int, Mapping[TP, int]]:
@@ -78,10 +78,10 @@ class CounterLane(lanes.Lane):
     def opened(self, connection: psycopg.Connection) -> None:
         connection.execute(self._sink.stage.encode())
 
-    def work(self, claim: lanes.Claim, spans: Mapping[TP, Any]) -> bool:
+    def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self.connection is not None
         self._meter.start()
-        moves = {(tp.topic, tp.partition): lanes.move(claim, tp, spans.get(tp), None) for tp in claim.held}
+        moves = claim.moves(spans, lambda _: None)
         plan = self._sink.plan(record for span in spans.values() for record in span.records)
         with self.connection.transaction():
             if plan:
@@ -152,7 +152,7 @@ def watch(
     """Call `began` when a lane takes records in hand, `committed` when their transaction has committed."""
     read, advance = lane._read, lane._advance
 
-    def watched_read(claim: lanes.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
+    def watched_read(claim: claims.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
         if spans:
             began()
         return read(claim, spans)

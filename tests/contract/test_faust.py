@@ -217,7 +217,7 @@ class _NoLane:
     def ready(self) -> bool:
         return True
 
-    def reserve(self) -> None: ...
+    def reserve(self, claim: int) -> None: ...
 
     def claimed(self) -> tuple[int, dict[TP, int]]:
         return 0, {}

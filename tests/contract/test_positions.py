@@ -211,7 +211,7 @@ def test_after_a_lost_connection_the_same_owner_goes_on(
     held = positions.claim(one, READER, "worker-1", FIRSTS)
     with one.transaction():
         positions.move(one, READER, {F0: move(held[F0], 3)})
-    again = positions.reclaim(two, READER, held)
+    again = positions.reclaim(two, READER, held, [])
     assert again[F0] == positions.Held(2, 3, "record 3")
     with pytest.raises(positions.Fenced), one.transaction():
         positions.move(one, READER, {F0: positions.Move(1, 3, 4, 4)})
@@ -223,9 +223,52 @@ def test_who_was_replaced_meanwhile_does_not_go_on(one: psycopg.Connection, two:
     held = positions.claim(one, READER, "worker-1", FIRSTS)
     taken = positions.claim(two, READER, "worker-2", {F1: 0})
     with pytest.raises(positions.Fenced):
-        positions.reclaim(one, READER, held)
+        positions.reclaim(one, READER, held, [])
     with two.transaction():
         positions.move(two, READER, {F1: move(taken[F1])})
+
+
+@pytest.mark.capability("LAW-4")
+def test_an_answer_that_was_not_heard_is_no_other_worker(
+    one: psycopg.Connection, two: psycopg.Connection
+) -> None:
+    """The server died between its COMMIT and its answer, twice: what stands there is our own."""
+    held = positions.claim(one, READER, "worker-1", FIRSTS)
+    tries: list[positions.Try] = []
+    positions.reclaim(two, READER, held, tries)
+    positions.reclaim(one, READER, held, tries)
+    assert positions.reclaim(two, READER, held, tries)[F1] == positions.Held(4, 5, None)
+
+
+def test_a_try_that_was_not_committed_changes_nothing(
+    one: psycopg.Connection, two: psycopg.Connection
+) -> None:
+    held = positions.claim(one, READER, "worker-1", FIRSTS)
+    tries: list[positions.Try] = []
+    with one.transaction(force_rollback=True):
+        positions.reclaim(one, READER, held, tries)
+    assert positions.reclaim(two, READER, held, tries)[F1] == positions.Held(2, 5, None)
+
+
+@pytest.mark.capability("LAW-4")
+@pytest.mark.parametrize("before", [True, False])
+def test_another_process_of_the_same_name_is_another_worker(
+    one: psycopg.Connection, two: psycopg.Connection, before: bool
+) -> None:
+    """Its claim stands before or after our try: it is not ours, though backend and owner may be the same."""
+    held = positions.claim(one, READER, "worker-1", FIRSTS)
+    tries: list[positions.Try] = []
+    if before:
+        positions.claim(two, READER, "worker-1", {F1: 0})
+        with pytest.raises(positions.Fenced):
+            positions.reclaim(one, READER, held, tries)
+    else:
+        positions.reclaim(two, READER, held, tries)
+        positions.claim(two, READER, "worker-1", {F1: 0})
+    standing = stored(two)
+    with pytest.raises(positions.Fenced):
+        positions.reclaim(one, READER, held, tries)
+    assert stored(two) == standing, "all or none"
 
 
 def test_the_instant_never_runs_back(one: psycopg.Connection) -> None:

@@ -186,10 +186,12 @@ class FoldMachine(RuleBasedStateMachine):
         worker.close()
         self._reclaim(worker)
 
-    @rule(which=workers)
-    def lose_connection(self, which: int) -> None:
-        if self.workers[which].held:
-            self._reclaim(self.workers[which])
+    @rule(which=workers, unheard=st.integers(0, 2))
+    def lose_connection(self, which: int, unheard: int) -> None:
+        """The server may die with its answer to a claim again, after its COMMIT."""
+        for heard in [False] * unheard + [True]:
+            if self.workers[which].held:
+                self._reclaim(self.workers[which], heard)
 
     @rule(which=workers, parts=st.sets(homes, min_size=1), at_once=st.booleans())
     def take_over(self, which: int, parts: set[int], at_once: bool) -> None:
@@ -238,18 +240,17 @@ class FoldMachine(RuleBasedStateMachine):
             assert worker.next[name] == self.read[name]
             assert worker.held[name].last_record == self._last(name)
 
-    def _reclaim(self, worker: world.Worker) -> None:
-        stale = self._is_stale(worker)
-        owned = {name for name, held in worker.held.items() if held.epoch == self.epochs[name]}
+    def _reclaim(self, worker: world.Worker, heard: bool = True) -> None:
+        stale = any(held.epoch + len(worker.tries) != self.epochs[n] for n, held in worker.held.items())
         try:
-            worker.reclaim()
+            worker.reclaim(heard)
         except positions.Fenced:
             assert stale
             worker.forget()
         else:
             assert not stale
             assert all(worker.next[name] == self.read[name] for name in worker.held)
-        for name in owned:
+        for name in worker.held:
             self.epochs[name] += 1
 
     def _is_stale(self, worker: world.Worker) -> bool:

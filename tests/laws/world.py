@@ -137,6 +137,7 @@ class Worker:
         self.timers = True
         self.held: dict[positions.TP, positions.Held] = {}
         self.next: dict[positions.TP, int] = {}
+        self.tries: list[positions.Try] = []
         self.connect()
 
     def connect(self) -> None:
@@ -152,6 +153,7 @@ class Worker:
         """What a process loses when it ends."""
         self.close()
         self.held, self.next = {}, {}
+        self.tries.clear()
         self.connect()
 
     def claim(self, names: Iterable[positions.TP]) -> None:
@@ -161,11 +163,14 @@ class Worker:
     def claim_all(self) -> None:
         self.claim(self.log.entries)
 
-    def reclaim(self) -> None:
-        """After a lost connection; raises positions.Fenced."""
+    def reclaim(self, heard: bool = True) -> None:
+        """After a lost connection; raises positions.Fenced. The server's answer may not be heard."""
         self.close()
         self.connect()
-        self._stand(positions.reclaim(self.fuse.real, fold.READER, self.held))
+        held = positions.reclaim(self.fuse.real, fold.READER, self.held, self.tries)
+        if heard:
+            self._stand(held)
+            self.tries.clear()
 
     def _stand(self, held: Mapping[positions.TP, positions.Held]) -> None:
         self.held.update(held)
