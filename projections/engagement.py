@@ -15,6 +15,8 @@ from typing import Final
 
 import psycopg
 
+from projections import database
+
 INPUTS: Final = frozenset({"mail.clicked", "mail.delivered"})
 PRESENCE: Final = frozenset({"contact.deleted", "contact.restored"})
 
@@ -95,8 +97,12 @@ def bring(
 ) -> list[tuple[int, str, datetime]]:
     """Make the rows of these (contact, home) what they are at an instant; answers (home, contact, due) of
     those that were past their time."""
-    contacts, homes = [contact for contact, _ in asked], [home for _, home in asked]
-    return connection.execute(BRING, {"contacts": contacts, "homes": homes, "at": at}).fetchall()
+    named = {
+        "contacts": database.array(contact for contact, _ in asked),
+        "homes": database.array(home for _, home in asked),
+        "at": at,
+    }
+    return connection.execute(BRING, named).fetchall()
 
 
 def due(connection: psycopg.Connection, homes: Iterable[int], at: datetime) -> list[tuple[str, int]]:
@@ -106,5 +112,5 @@ def due(connection: psycopg.Connection, homes: Iterable[int], at: datetime) -> l
 
 def overdue(connection: psycopg.Connection, contacts: Sequence[str], at: datetime) -> list[str]:
     """Of these contacts, those whose row is past its time."""
-    found = connection.execute(OVERDUE, {"contacts": list(contacts), "at": at}).fetchall()
+    found = connection.execute(OVERDUE, {"contacts": database.array(contacts), "at": at}).fetchall()
     return [contact for (contact,) in found]

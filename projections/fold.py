@@ -19,8 +19,8 @@ from typing import Final
 
 import psycopg
 
-from projections import engagement, facts, halving, nudges, outbox, parked, positions, records
-from schemas import topics
+from projections import database, engagement, facts, halving, nudges, outbox, parked, positions, records
+from schemas import identity, topics
 
 READER: Final = "fold"
 
@@ -69,8 +69,8 @@ class _Work:
     others: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def bring(self, subject: str, home: int) -> None:
-        kind, _, contact = subject.partition(":")
-        if kind == "contact":
+        contact = identity.contact_id(subject)
+        if contact is not None:
             self.contacts[contact] = home
 
 
@@ -142,7 +142,7 @@ class Fold:
             return
         linked = {
             subject: (root, home)
-            for subject, root, home in self.connection.execute(ROOTS, (list(subjects),)).fetchall()
+            for subject, root, home in self.connection.execute(ROOTS, (database.array(subjects),)).fetchall()
         }
         for subject, home in subjects.items():
             root, root_home = linked.get(subject, (subject, home))
@@ -163,7 +163,7 @@ class Fold:
             return
         found = halving.halve(
             self.connection,
-            sorted(work.contacts.items()),
+            [(contact, work.contacts[contact]) for contact in sorted(work.contacts)],
             lambda some: engagement.bring(self.connection, some, done.at),
             slow=True,
         )
