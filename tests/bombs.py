@@ -1,7 +1,7 @@
 """Record batches that no client would make: bombs, and batches whose inside is not what they say.
 
 Promises: bytes as a producer sends them, with a right checksum. A bomb is at most 2 MiB, the most a topic of
-ours takes, and as large inflated as its codec allows: gzip 1.5 GiB, lz4 480 MiB, zstd 9 GiB, snappy 40 MiB;
+ours takes, and as large inflated as its codec allows: gzip 1.5 GiB, lz4 470 MiB, zstd 9 GiB, snappy 40 MiB;
 its records are whole, so a broker that counts them finds nothing wrong.
 Called by the tests of what stands on a topic.
 """
@@ -20,6 +20,7 @@ from aiokafka.record import default_records, util
 HEADER = default_records.DefaultRecordBase.HEADER_STRUCT
 CRC_AT = default_records.DefaultRecordBase.CRC_OFFSET
 SIGNED_FROM = default_records.DefaultRecordBase.ATTRIBUTES_OFFSET
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 RLE = 128 << 10  # bytes of one block of zstd
 
 
@@ -60,6 +61,21 @@ def batch(codec: int, told: Iterable[bytes], count: int | None = None, last: int
 def moved(raw: bytes, offset: int) -> bytes:
     """The batch as it lies in a log from this offset on."""
     return offset.to_bytes(8, "big") + raw[8:]
+
+
+def count(raw: bytes) -> int:
+    """How many offsets a batch takes."""
+    return int(HEADER.unpack_from(raw)[6]) + 1
+
+
+def payload(raw: bytes) -> bytes:
+    """What a broker leaves as it is: all behind the header."""
+    return raw[HEADER.size :]
+
+
+def behind(raw: bytes, more: bytes) -> bytes:
+    """The batch with more behind its compressed end."""
+    return framed(raw[SIGNED_FROM + 1], count(raw), payload(raw) + more)
 
 
 def _gzip(payload: bytes) -> bytes:
@@ -105,7 +121,7 @@ def lz4_bomb(count: int) -> bytes:
         made.compress(some)
         return b""
 
-    return framed(3, count, _streamed(compress, lambda: bytes(made.finish()), count, 480 // count << 20))
+    return framed(3, count, _streamed(compress, lambda: bytes(made.finish()), count, 470 // count << 20))
 
 
 def snappy_bomb(count: int) -> bytes:

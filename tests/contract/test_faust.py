@@ -1,7 +1,7 @@
-"""What `streams/batches.py` relies on in faust-streaming and aiokafka, private parts included.
+"""What `streams/batches.py` and `streams/wire.py` rely on in faust-streaming and aiokafka, privately too.
 
 Promises: an upgrade that renames, drops or changes one of these parts fails here, with its name, before it
-can lose an event in silence. Then: read the new source, adapt `streams/batches.py`, pin its digests here.
+can lose an event in silence. Then: read the new source, adapt the module of ours, pin its digests here.
 Limits: no broker; how the parts work together on a real one, the integration and fault tests show.
 """
 
@@ -16,10 +16,11 @@ from typing import Any
 
 import faust
 import pytest
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import fetcher, group_coordinator
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.record import default_records, memory_records, util
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -30,11 +31,13 @@ from faust.types import TP, ConsumerMessage
 
 from projections import records
 from schemas import settings
-from streams import app, batches
+from streams import app, batches, wire
+from tests import bombs
 
 TP0 = TopicPartition("t", 0)
 ABORTED = 7  # a producer whose transaction is aborted
 CONTROL = 0x20
+_RECORD = bombs.record(0, b"v")
 FETCH_RESULT: Any = batches.SpanResult.__base__  # in its module, ours stands under its name
 
 
@@ -52,6 +55,18 @@ SOURCES = {
     FETCH_RESULT.getall: "cad8ce912d89c1e1",
     FETCH_RESULT.has_more: "9002594f2a48ec08",
     fetcher.Fetcher.fetched_records: "6432ce7f8eab840c",
+    fetcher.Fetcher._proc_fetch_request: "51e66543d787a186",
+    fetcher.PartitionRecords._unpack_records: "a2153689239f3325",
+    memory_records._MemoryRecordsPy.__init__: "2940004c8a825f88",
+    memory_records._MemoryRecordsPy.has_next: "3f4723ea7244758e",
+    memory_records._MemoryRecordsPy.next_batch: "d19f764c77ec2dcf",
+    memory_records._MemoryRecordsPy._cache_next: "5c43fe30908f558e",
+    default_records._DefaultRecordBatchPy._maybe_uncompress: "53a33d3fe08dda0e",
+    default_records._DefaultRecordBatchPy._read_msg: "1a125cf8da3f189a",
+    default_records._DefaultRecordBatchPy.__iter__: "93622f87e5d203ce",
+    default_records._DefaultRecordBatchPy.__next__: "f58b6d4a362696bb",
+    util.decode_varint_py: "a36d5b6f7518fed6",
+    group_coordinator.GroupCoordinator._heartbeat_routine: "40df47db367dd341",
     driver.AIOKafkaConsumerThread._create_worker_consumer: "936e53aab137bb69",
     driver.AIOKafkaConsumerThread.getmany: "4d24d3cd32851e55",
     driver.AIOKafkaConsumerThread._fetch_records: "dcc2d96f49713c19",
@@ -72,7 +87,7 @@ SOURCES = {
 def test_the_body_is_the_one_that_was_read(part: Any) -> None:
     text = inspect.getsource(part)
     assert hashlib.blake2b(text.encode(), digest_size=8).hexdigest() == SOURCES[part], (
-        f"{part.__module__}.{part.__qualname__} has changed: read it, adapt streams/batches.py, pin it anew"
+        f"{part.__module__}.{part.__qualname__} has changed: read it, adapt what relies on it, pin it anew"
     )
 
 
@@ -108,6 +123,8 @@ def test_signatures(part: Any, parameters: list[str]) -> None:
         (batches.Thread, driver.AIOKafkaConsumerThread, {"_create_worker_consumer"}),
         (batches.Consumer, driver.Consumer, {"_new_consumer_thread", "seek_to_committed", "getmany"}),
         (batches.Transport, driver.Transport, {"Consumer"}),
+        (wire.Memory, memory_records._MemoryRecordsPy, {"has_next", "next_batch"}),
+        (wire._Lenient, default_records._DefaultRecordBatchPy, {"_maybe_uncompress", "_read_msg"}),
         (batches.Schema, faust.Schema, {"loads_key", "loads_value"}),
     ],
 )
@@ -133,6 +150,41 @@ def test_the_fetcher_makes_and_knows_our_results() -> None:
     assert "FetchResult(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
 
 
+def test_the_fetcher_takes_our_batches() -> None:
+    assert fetcher.MemoryRecords is wire.Memory
+    assert "MemoryRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+
+
+def test_a_batch_in_c_reads_our_memory_and_takes_it_as_not_compressed() -> None:
+    """What is inflated is handed on in the memory where it lies, behind a header without its codec."""
+    batch = default_records.DefaultRecordBatch(wire._inflated(memoryview(bombs.batch(4, [_RECORD])), 4))
+    assert (batch.compression_type, [one.value for one in batch]) == (0, [b"v"])
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    ["attributes", "base_offset", "compression_type", "is_control_batch", "is_transactional",
+     "max_timestamp", "next_offset", "producer_id", "timestamp_type"],
+)  # fmt: skip
+def test_a_batch_in_c_tells(attribute: str) -> None:
+    """What is asked of a batch, by the fetcher through ours and by ours."""
+    raw = bombs.moved(bombs.batch(4, [_RECORD]), 7)
+    batch: Any = wire.Memory(raw).next_batch()
+    assert getattr(batch, attribute) == getattr(default_records._DefaultRecordBatchPy(raw), attribute)
+
+
+def test_the_header_is_laid_out_as_we_write_it() -> None:
+    raw = bombs.batch(4, [_RECORD] * 3)
+    assert (wire.HEADER, raw[wire.MAGIC_AT], raw[wire.CODEC_AT]) == (61, 2, 4)
+    assert int.from_bytes(raw[wire.COUNT_AT : wire.HEADER], "big") == 3
+
+
+def test_an_endless_poll_interval_never_leaves_the_group() -> None:
+    """`inf` is compared and subtracted, in these two places."""
+    assert inspect.getsource(group_coordinator).count("_max_poll_interval") == 4
+    assert min(2.0, float("inf") - 1.0) == 2.0
+
+
 async def test_what_we_change_on_the_consumer_is_there_and_is_not_used_before_its_start(
     tmp_path: Path,
 ) -> None:
@@ -145,6 +197,7 @@ async def test_what_we_change_on_the_consumer_is_there_and_is_not_used_before_it
             "_partition_assignment_strategy",
             "_fetch_max_wait_ms",
             "_fetch_max_bytes",
+            "_max_poll_interval_ms",
         )
         assert [name for name in changed if not hasattr(theirs, name)] == []
         assert theirs._isolation_level == "read_uncommitted"  # why we override: it delivers aborted records
