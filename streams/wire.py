@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -31,12 +32,14 @@ from projections import records
 
 MOST: Final = 32 << 20
 TURN: Final = 16 << 20
+KEPT: Final = 1 << 20  # bytes of the room that are kept for the next batch
 
 HEADER: Final = default_records.DefaultRecordBase.HEADER_STRUCT.size
 COUNT_AT: Final = HEADER - 4
 CODEC_AT: Final = default_records.DefaultRecordBase.ATTRIBUTES_OFFSET + 1
 CODEC_BITS: Final = default_records.DefaultRecordBase.CODEC_MASK
 MAGIC_AT: Final = memory_records._MemoryRecordsPy.MAGIC_OFFSET
+_count: Final = struct.Struct(">i").unpack_from
 _XERIAL: Final = b"\x82SNAPPY\0"
 _XERIAL_HEADER: Final = 16
 
@@ -97,7 +100,7 @@ class _Batch:
 
     def __iter__(self) -> Iterator[Any]:
         batch, raw = self._batch, self._raw
-        count = int.from_bytes(raw[COUNT_AT:HEADER], "big", signed=True)
+        (count,) = _count(raw, COUNT_AT)
         try:
             if batch.compression_type:
                 raw = _inflated(raw, batch.compression_type)
@@ -145,16 +148,31 @@ def _in_order(found: Iterable[Any], batch: Any, count: int) -> Iterator[Any]:
         yield record
 
 
-def _inflated(raw: Any, codec: int) -> memoryview:
+class _Room(threading.local):
+    """Where this thread inflates: memory that is there only as far as it is filled, and not for long."""
+
+    def __init__(self) -> None:
+        self.pages = mmap.mmap(-1, MOST, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.view = memoryview(self.pages)
+
+
+_room = _Room()
+
+
+def _inflated(raw: Any, codec: int) -> bytes:
     """The batch as it would be without compression."""
     inflate = _INFLATE.get(codec)
     if inflate is None:
         raise cramjam.DecompressionError("no codec that Kafka knows")
-    room = memoryview(mmap.mmap(-1, HEADER + MOST, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    size = inflate(raw[HEADER:], room[HEADER:])
-    room[:HEADER] = raw[:HEADER]
-    room[CODEC_AT] &= ~CODEC_BITS
-    return room[: HEADER + size]
+    head = bytearray(raw[:HEADER])
+    head[CODEC_AT] &= ~CODEC_BITS
+    size = MOST
+    try:
+        size = inflate(raw[HEADER:], _room.view)
+        return b"".join((head, _room.view[:size]))
+    finally:
+        if size > KEPT:
+            _room.pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _snappy(raw: memoryview, room: memoryview) -> int:

@@ -155,8 +155,8 @@ def test_the_fetcher_takes_our_batches() -> None:
     assert "MemoryRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
 
 
-def test_a_batch_in_c_reads_our_memory_and_takes_it_as_not_compressed() -> None:
-    """What is inflated is handed on in the memory where it lies, behind a header without its codec."""
+def test_a_batch_in_c_takes_what_we_inflated_as_not_compressed() -> None:
+    """It is handed on behind a header without its codec."""
     batch = default_records.DefaultRecordBatch(wire._inflated(memoryview(bombs.batch(4, [_RECORD])), 4))
     assert (batch.compression_type, [one.value for one in batch]) == (0, [b"v"])
 
