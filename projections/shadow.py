@@ -3,8 +3,9 @@ them.
 
 Promises: the live pair is only read. Both sides are brought to one instant and one set of offsets, then
 every column of every projection is compared (LAW-2). Rows that live had not looked at yet (a waiting nudge,
-past `valid_until`) are carried to the instant by the same function, and counted: 0 at rest. One shadow at a
-time, by an advisory lock that ends with its session; what an ended one left behind is dropped by the next.
+past `valid_until`) are carried to the instant by the same function, and counted: 0 at rest. A contact that
+cannot be computed is named with its error, and stops no other. One shadow at a time, by an advisory lock that
+ends with its session; what an ended one left behind is dropped by the next.
 Limits: facts are compared by what was read from the log up to the snapshot's offsets; provenance is not
 compared.
 Called by: `heed replay`.
@@ -13,13 +14,13 @@ Called by: `heed replay`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 
-from projections import database, engagement, fold, positions
+from projections import database, engagement, fold, halving, positions
 from projections.migrations import sql
 from schemas import errors, topics
 
@@ -33,30 +34,30 @@ LIVE_POSITIONS: Final = (
     "select part, next_offset from heed_data.position where reader = 'fold' and topic = %s order by part"
 )
 
-# Purpose: live rows at one instant, as stored, or carried to it where live had not looked yet.
-CARRY: Final = """
+# Purpose: contacts that live had not looked at yet: past their time, or with a waiting nudge.
+BEHIND: Final = """
+create temp table behind on commit preserve rows as
+select contact_id from heed_data.engagement where valid_until <= %(at)s
+union select substr(subject, 9) from heed_data.nudge where subject like 'contact:%%'
+"""
+NEXT_BEHIND: Final = "select contact_id from behind where contact_id > %s order by 1 limit %s"
+
+# Purpose: live rows at one instant: as stored, and carried to it where live had not looked yet.
+AT_REST: Final = """
 create temp table live_rows on commit preserve rows as
-with behind as (
-    select e.contact_id, e.home from heed_data.engagement e where e.valid_until <= %(at)s
-    union
-    select substr(n.subject, 9), n.home from heed_data.nudge n where n.subject like 'contact:%%'
-)
 select {columns}, false as carried from heed_data.engagement e
 where not exists (select from behind b where b.contact_id = e.contact_id)
-union all
+"""
+CARRY: Final = """
+insert into live_rows
 select c.contact_id, b.home, c.date_first_click, c.date_last_click, c.frequency, c.volume, c.volume_last_30,
     c.period_months, c.valid_until, true
-from behind b
+from unnest(%(contacts)s::text[], %(homes)s::smallint[]) as b(contact_id, home)
 cross join lateral heed_data.engagement_at(array[b.contact_id], %(at)s, 'infinity') c
 """
 # Purpose: an instant that no row of the snapshot was brought past, whatever this machine's clock says.
 INSTANT: Final = """
 select greatest(max(as_of), date_trunc('milliseconds', clock_timestamp())) from heed_data.position
-"""
-BEHIND: Final = """
-select count(*) from (
-    select contact_id from heed_data.engagement where valid_until <= %(at)s
-    union select substr(subject, 9) from heed_data.nudge where subject like 'contact:%%') b
 """
 
 SUBJECTS: Final = """
@@ -106,6 +107,7 @@ class Shadow:
     def __init__(self, dsn: str, homes: int) -> None:
         self._dsn, self._homes = dsn, homes
         self.connection = database.connect(dsn, PATH, "heed replay", statement_seconds=0, idle_seconds=0)
+        self.failed: dict[str, str] = {}
         self._moves: dict[int, positions.Move] = {}
         self._fold: fold.Fold | None = None
 
@@ -157,7 +159,10 @@ class Shadow:
             self._moves[part].start = self._moves[part].end
 
     def bring(self, at: datetime) -> Iterator[int]:
-        """Make the row of every contact at an instant, in steps; yields how many each step brought."""
+        """Make the row of every contact at an instant, in steps; yields how many each step brought.
+
+        Contacts that cannot be computed are in `failed`, with why.
+        """
         after = ""
         while True:
             found = self.connection.execute(SUBJECTS, (after, CHUNK)).fetchall()
@@ -165,7 +170,10 @@ class Shadow:
                 return
             after = found[-1][0]
             asked = [(subject[8:], topics.home(subject, self._homes)) for (subject,) in found]
-            engagement.bring(self.connection, asked, at)
+            brought = halving.halve(
+                self.connection, asked, lambda some: engagement.bring(self.connection, some, at)
+            )
+            self.failed |= _failed(brought)
             yield len(found)
 
     def _drop(self) -> None:
@@ -176,11 +184,13 @@ class Shadow:
 class Live:
     """A snapshot of the live pair: its offsets, and its rows at an instant chosen later."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, homes: int) -> None:
+        self._homes = homes
         self.connection = database.connect(
             dsn, "heed_data", "heed replay live", statement_seconds=0, idle_seconds=0
         )
         self.offsets: dict[int, int] = {}
+        self.failed: dict[str, str] = {}
 
     def __enter__(self) -> Live:
         return self
@@ -206,13 +216,27 @@ class Live:
         return instant
 
     def carry(self, at: datetime) -> int:
-        """Rows of the snapshot at an instant; answers how many contacts had to be carried to it."""
+        """Rows of the snapshot at an instant; answers how many contacts had to be carried to it.
+
+        Contacts that cannot be computed are in `failed`, with why.
+        """
         columns = ", ".join(f"e.{name}" for name in engagement.COLUMNS)
-        behind = self.connection.execute(BEHIND, {"at": at}).fetchone()
-        self.connection.execute(CARRY.format(columns=columns).encode(), {"at": at})
+        self.connection.execute(BEHIND, {"at": at})
+        self.connection.execute("create index on behind (contact_id)")
+        self.connection.execute("analyze behind")
+        self.connection.execute(AT_REST.format(columns=columns).encode())
+        after, number = "", 0
+        while found := self.connection.execute(NEXT_BEHIND, (after, CHUNK)).fetchall():
+            after, number = found[-1][0], number + len(found)
+            behind = [(contact, topics.home(f"contact:{contact}", self._homes)) for (contact,) in found]
+            self.failed |= _failed(halving.halve(self.connection, behind, lambda some: self._carry(some, at)))
         self.connection.execute("commit")
         self.connection.execute("analyze live_rows")
-        return int(behind[0]) if behind else 0
+        return number
+
+    def _carry(self, asked: Sequence[tuple[str, int]], at: datetime) -> None:
+        contacts, homes = [contact for contact, _ in asked], [home for _, home in asked]
+        self.connection.execute(CARRY, {"contacts": contacts, "homes": homes, "at": at})
 
     def compare(self, told: Callable[[Difference], None]) -> tuple[int, int, int]:
         """Tell every difference; answers rows and facts compared, and how many differ."""
@@ -235,6 +259,10 @@ class Live:
     def _count(self, statement: str) -> int:
         row = self.connection.execute(statement.encode()).fetchone()
         return int(row[0]) if row else 0
+
+
+def _failed(found: halving.Halved[tuple[str, int], Any]) -> dict[str, str]:
+    return {contact: halving.told(error) for (contact, _), error in found.failed}
 
 
 def _columns(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, tuple[Any, Any]]:

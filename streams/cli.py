@@ -160,7 +160,7 @@ def replay(
     found = replay_command.check(servers(), quiet=as_json)
     if as_json:
         answer(found.as_dict(), True, "")
-    sys.exit(1 if found.differences else 0)
+    sys.exit(0 if found.clean else 1)
 
 
 @parked_app.command("list")

@@ -2,7 +2,7 @@
 
 Promises: beside live traffic, whose tables it only reads; leaves nothing behind, also when interrupted
 (SIGINT, SIGTERM; after kill -9 the next replay clears up). Reads exactly as far as live has folded, so both
-sides hold the same facts; nothing is published.
+sides hold the same facts; nothing is published. Contacts that cannot be computed are errors of their own.
 Limits: one at a time; needs room for the facts once more.
 Called by: `heed replay`.
 """
@@ -39,6 +39,11 @@ class Found:
     seconds: float = 0.0
     differing: int = 0
     differences: list[shadow.Difference] = dataclasses.field(default_factory=list)
+    errors: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        return not self.differing and not self.errors
 
     def as_dict(self) -> dict[str, Any]:
         listed = [dataclasses.asdict(one) for one in self.differences]
@@ -52,7 +57,10 @@ def check(chosen: settings.Settings, *, quiet: bool = False) -> Found:
     began = time.monotonic()
     found = Found()
     try:
-        with shadow.Shadow(chosen.postgres, chosen.homes) as built, shadow.Live(chosen.postgres) as live:
+        with (
+            shadow.Shadow(chosen.postgres, chosen.homes) as built,
+            shadow.Live(chosen.postgres, chosen.homes) as live,
+        ):
             asyncio.run(_check(chosen, console, built, live, found))
     except KeyboardInterrupt:
         raise errors.Usage("The replay was interrupted; nothing of it is left behind.") from None
@@ -93,6 +101,7 @@ async def _check(
         for brought in built.bring(at):
             progress.advance(task, brought)
         found.carried = live.carry(at)
+        found.errors = built.failed | live.failed
         found.rows, found.facts, found.differing = live.compare(
             lambda one: found.differences.append(one) if len(found.differences) < shadow.SHOWN else None
         )
@@ -104,6 +113,10 @@ class _Rate(rich.progress.ProgressColumn):
 
 
 def _tell(found: Found) -> None:
+    for contact, error in sorted(found.errors.items())[: shadow.SHOWN]:
+        sys.stdout.write(f"{contact} cannot be computed: {error}\n")
+    if len(found.errors) > shadow.SHOWN:
+        sys.stdout.write(f"… and {len(found.errors) - shadow.SHOWN} more\n")
     for one in found.differences:
         sys.stdout.write(f"{one}\n")
     if found.differing > len(found.differences):

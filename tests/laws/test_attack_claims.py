@@ -121,7 +121,7 @@ def test_a_batch_sent_off_while_its_lane_claims_anew_does_not_keep_it_busy(
 def test_a_check_is_for_no_instant_before_the_rows(database: str) -> None:
     """Rows brought by a clock that runs ahead of this machine's are compared at their instant."""
     ahead = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
-    with shadow.Live(database) as live:
+    with shadow.Live(database, 8) as live:
         assert datetime.now(UTC) - live.instant() < timedelta(minutes=1), "no positions yet"
         live.connection.execute(AHEAD, (ahead,))
         assert live.instant() == ahead
