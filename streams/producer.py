@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import aiokafka
@@ -20,6 +21,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from schemas import errors, topics
 
 THREAD_SECONDS = 10.0  # what a lane waits for acknowledgements
+CLOSE_SECONDS = 5.0  # what a producer that failed has to send what it can
 TOGETHER = 20  # from here on records of one partition go as batches, at a tenth of the price
 
 
@@ -43,16 +45,18 @@ class LogProducer:
         self._linger_ms = linger_ms
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._making = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connect; raises `errors.Away`."""
         await self._connected()
 
     async def stop(self) -> None:
-        """Send what is buffered and disconnect."""
+        """Send what is buffered and disconnect; those that failed before are gone then, too."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
+        await asyncio.gather(*self._closing)
 
     async def append(self, records: Sequence[Record], timeout: float = 4.5) -> None:
         """Append and wait for every acknowledgement; raises `errors.Away` after `timeout` seconds."""
@@ -100,7 +104,10 @@ class LogProducer:
     async def _discard(self, producer: aiokafka.AIOKafkaProducer | None) -> None:
         if producer is not None and self._producer is producer:
             self._producer = None
-            asyncio.get_running_loop().create_task(_close(producer))
+            # The loop itself holds tasks weakly, so this one would not have to come to its end.
+            closing = asyncio.create_task(_close(producer))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def _send(self, producer: aiokafka.AIOKafkaProducer, records: Sequence[Record]) -> None:
         placed: dict[tuple[str, int], list[Record]] = {}
@@ -139,8 +146,13 @@ def _add(batch: BatchBuilder, record: Record) -> object:
 
 
 async def _close(producer: aiokafka.AIOKafkaProducer) -> None:
+    """Send what it can for a while, then end what goes on inside it though nobody waits any more."""
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(CLOSE_SECONDS):
             await producer.stop()
     except (TimeoutError, aiokafka.errors.KafkaError):
-        return
+        await producer._sender.close()
+        buffered = producer._message_accumulator
+        for batch in itertools.chain(buffered._pending_batches, *buffered._batches.values()):
+            batch.future.cancel()
+        await producer.client.close()

@@ -1,0 +1,39 @@
+"""The producer on a real Kafka: one that failed is gone, and leaves nothing running behind it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.producer import message_accumulator
+
+from schemas import errors
+from schemas import topics as names
+from streams import producer
+
+RECORD = producer.Record(names.EMAIL_ACTIVITY, 0, None, b"{}")
+
+
+async def test_a_producer_that_failed_leaves_no_task(topics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is buffered can be neither sent nor waited for."""
+    monkeypatch.setattr(producer, "CLOSE_SECONDS", 0.3)
+    buffered = message_accumulator.MessageAccumulator
+    monkeypatch.setattr(buffered, "drain_by_nodes", lambda *_, **__: ({}, False))
+    before = asyncio.all_tasks()
+    out = producer.LogProducer(topics, "t")
+    for _ in range(2):
+        with pytest.raises(errors.Away):
+            await out.append([RECORD], timeout=0.5)
+    await asyncio.wait_for(out.stop(), 5)
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == before
+
+
+async def test_after_a_failure_the_next_one_writes(topics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = producer.LogProducer(topics, "t")
+    with monkeypatch.context() as patched:
+        patched.setattr(out, "_send", lambda *_: asyncio.sleep(9))
+        with pytest.raises(errors.Away):
+            await out.append([RECORD], timeout=0.5)
+    await out.append([RECORD])
+    await out.stop()
