@@ -91,6 +91,23 @@ def test_a_window_ends_with_its_millisecond(
         assert row(observer) is None
 
 
+@pytest.mark.parametrize("kind", ["mail.clicked", "mail.delivered"])
+@pytest.mark.parametrize("time", ["9999-01-01T00:00:00.000", "9999-12-31T23:59:59.999"])
+def test_a_strangers_fact_of_the_last_year_has_a_row_that_can_be_read(
+    worker: world.Worker, observer: world.Observer, kind: str, time: str
+) -> None:
+    """Its window ends in a year that no client can read."""
+    observer.rule(12, keep=True)
+    told, last = world.told(kind, on(time)), on("9999-12-31T23:59:59.999")
+    tell(worker, told)
+    assert row(observer) == oracle.expected([told], NOW, keep_row_without_clicks=True)["ada"]
+    if kind == "mail.delivered" and time < "9999-12":
+        assert observer.rows()["ada"][8] == on(time) + 30 * DAY + MS
+        worker.advance(at=on(time) + 30 * DAY + MS)
+    assert observer.rows()["ada"][8] == last
+    assert observer.shown(last - MS)["ada"][0] == "ada"
+
+
 @pytest.mark.capability("CEE-3")
 @pytest.mark.parametrize(
     ("told", "months", "volume"),

@@ -74,14 +74,16 @@ comment on table {data}.engagement is 'One row per contact that clicked inside t
 -- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
 -- A window of months is added to its event, the day clamped, in UTC whatever the session's zone (interval '0'
 -- is UTC without a look-up). A subject is hidden while the latest word on its presence, by (time, id), is its
--- deletion. `limit 1` tells the planner what the table `rule` promises.
+-- deletion. What ends after the year 9999, which is the last that clients can read, has its end then: no T
+-- comes so far. `limit 1` tells the planner what the table `rule` promises.
 create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
     volume int, volume_last_30 int, period_months int, valid_until timestamptz)
 language sql stable parallel safe
 begin atomic
     select c.contact_id, e.first_click, e.last_click, e.frequency::int, e.volume::int, e.volume_last_30::int,
-        r.period_months, least(e.first_end, e.first_of_30 + interval '720 hours') + interval '1 millisecond'
+        r.period_months, least(e.first_end + interval '1 millisecond', e.first_of_30
+            + interval '720 hours 1 millisecond', timestamptz '9999-12-31 23:59:59.999+00')
     from (
         select period_months, keep_row_without_clicks, make_interval(months => period_months) as period,
             at - interval '720 hours' as since
