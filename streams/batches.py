@@ -22,67 +22,17 @@ from typing import Any, Protocol, cast
 import aiokafka
 import aiokafka.errors
 import faust
-import msgspec
-from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from projections import records
-from streams import wire
+from streams import fetches
 
 TARGET = 8000
 MOST_BYTES = 8 << 20
 ADVICE_SECONDS = 1.0  # aiokafka tries a commit again for as long as the broker is away
 LINGER = 0.004  # seconds a record may wait for company when its lane is idle
-
-
-class SpanList(list[Any]):
-    """Records of one read with the offsets [start, end) it covers; true when it covers any."""
-
-    __slots__ = ("end", "start")
-
-    def __init__(self, start: int, end: int, found: Iterable[Any]) -> None:
-        super().__init__(found)
-        self.start = start
-        self.end = end
-
-    def __bool__(self) -> bool:
-        return self.end > self.start
-
-
-class Taken(msgspec.Struct, gc=False):
-    """What readers use of a record: half the cost of aiokafka's own, and nothing for the collector."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
-
-
-class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]
-    """What a fetch brought for one partition, record by record."""
-
-    def _consumer_record(self, tp: Any, record: Any) -> Taken:
-        return Taken(tp.topic, tp.partition, record.offset, record.timestamp, record.value)
-
-
-class SpanResult(fetcher.FetchResult):  # type: ignore[misc]
-    """A fetch that says which offsets each read covers, records or not."""
-
-    def getall(self, max_records: int | None = None) -> list[Any]:
-        unread = self._partition_records
-        if unread is None or not self.check_assignment(self._topic_partition) or wire.spent():
-            return []
-        start = unread.next_fetch_offset
-        found = super().getall(max_records)
-        return SpanList(start, unread.next_fetch_offset, found)
-
-
-fetcher.FetchResult = SpanResult
-fetcher.PartitionRecords = Unpacked
-fetcher.MemoryRecords = wire.Memory
 
 
 @dataclasses.dataclass(slots=True)
@@ -124,7 +74,7 @@ class Gathered:
     def drop(self) -> None:
         self.spans, self.count, self.size = {}, 0, 0
 
-    def add(self, tp: TP, found: SpanList) -> None:
+    def add(self, tp: TP, found: fetches.SpanList) -> None:
         if not self.spans:
             self.since = time.monotonic()
         span = self.spans.get(tp)
@@ -278,7 +228,7 @@ class Consumer(driver.Consumer):
         )
         woken.cancel()
 
-    def _gather(self, found: Mapping[TP, SpanList], asked: Mapping[str, int]) -> None:
+    def _gather(self, found: Mapping[TP, fetches.SpanList], asked: Mapping[str, int]) -> None:
         for tp, spanned in found.items():
             for one in self.gathered:
                 if tp in one.partitions and one.claim == asked[one.lane.name] == one.lane.claimed()[0]:

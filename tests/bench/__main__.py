@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import report, runs, servers, traffic
+from tests.bench import delay, report, runs, servers, traffic
 
-RUNGS = ("decode", "noop", "counter", "engagement")
+RUNGS = ("decode", "noop", "counter", "engagement", "door", "delay")
 SEED = 7
 
 
@@ -33,10 +33,11 @@ def main() -> None:
         up.fill_tables()
         for kind in chosen.traffic:
             figures += _folds(up, chosen, kind)
+        figures += _from_doors(up, chosen)
     if chosen.json:
         with chosen.json.open("a") as out:
             out.writelines(json.dumps(dataclasses.asdict(one)) + "\n" for one in figures)
-    for table in (report.rates(figures), report.goals(figures)):
+    for table in (report.goals(figures), report.delays(figures), report.rates(figures)):
         sys.stdout.write(table + "\n\n")
 
 
@@ -52,6 +53,16 @@ def _folds(up: servers.Servers, chosen: argparse.Namespace, kind: str) -> list[r
     found: list[runs.Figure] = []
     for repeat in range(chosen.repeats):
         found += runs.repeat(up, contenders, kind, chosen.events, repeat, SEED)
+    return found
+
+
+def _from_doors(up: servers.Servers, chosen: argparse.Namespace) -> list[runs.Figure]:
+    """The rungs that begin at a door or at the API."""
+    found: list[runs.Figure] = []
+    for repeat in range(chosen.repeats if {"door", "delay"} & set(chosen.rungs) else 0):
+        found.append(delay.door(up, chosen.events, repeat))
+        if "delay" in chosen.rungs:
+            found += delay.all_ways(up, repeat, chosen.seconds, found[-1].figures["rate"])
     return found
 
 
@@ -71,12 +82,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=400_000, help="events of the fast contenders")
     parser.add_argument("--facts", type=int, default=20_000_000, help="facts there before")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=20, help="of every delay run")
     parser.add_argument("--home", type=Path, help="a folder for the servers, kept afterwards")
     parser.add_argument("--json", type=Path, help="a file that every figure is added to")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.facts = min(chosen.facts, 1_000_000)
-        chosen.events, chosen.repeats = 60_000, 1
+        chosen.events, chosen.repeats, chosen.seconds = 60_000, 1, 5
     return chosen
 
 

@@ -11,8 +11,12 @@ Called by `tests.bench.contender`.
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from faust.types import TP
 from projections import fold, positions
 from schemas import settings, topics
 from streams import app as worker_app
-from streams import batches, claims, fold_loop, lanes, log, process, topic_admin
+from streams import batches, claims, fold_loop, intake, lanes, log, process, topic_admin
 from tests.bench import meter, sinks
 
 LANES = 2
@@ -98,8 +102,10 @@ def run(spec: dict[str, Any], counted: meter.Meter) -> None:
     """The product as `spec` asks for it, until the meter ends the process."""
     chosen = configured(spec)
     process.set_up_logs("warning", worker="bench")
-    if spec["mode"] == "worker":
-        asyncio.run(_worker(chosen, counted))
+    if spec["mode"] in ("worker", "door"):
+        asyncio.run(_worker(chosen, counted, from_door=spec["mode"] == "door"))
+    elif spec["mode"] == "delay":
+        asyncio.run(_delays(chosen))
     else:
         asyncio.run(_lanes(chosen, spec, counted))
 
@@ -138,11 +144,57 @@ async def _lanes(chosen: settings.Settings, spec: dict[str, Any], counted: meter
     await asyncio.Event().wait()
 
 
-async def _worker(chosen: settings.Settings, counted: meter.Meter) -> None:
+async def _worker(chosen: settings.Settings, counted: meter.Meter, *, from_door: bool) -> None:
     await topic_admin.check(chosen.kafka, chosen.homes)
     worker = worker_app.Worker(chosen)
     for lane in worker.folds:
         watch(lane, counted.start, lambda batch: counted.add(len(batch.facts.lines)))
+    if from_door:
+        _watch_intake(worker.intake, counted.start)
+    await worker.run()
+
+
+def _watch_intake(lane: intake.IntakeLane, began: Callable[[], None]) -> None:
+    work = lane.work
+
+    def watched(claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
+        if spans:
+            began()
+        return work(claim, spans)
+
+    lane.work = watched  # type: ignore[method-assign]
+
+
+async def _delays(chosen: settings.Settings) -> None:
+    """Says when it has claimed; told a number on stdin, gives the delays once so many are committed."""
+    delays: list[float] = []
+    first: list[float] = []
+    lock = threading.Lock()
+
+    def committed(batch: fold.Batch) -> None:
+        now = time.time()
+        with lock:
+            first[:] = first or [now]
+            delays.extend(now - datetime.fromisoformat(one).timestamp() for one in batch.facts.accepted)
+
+    def tell() -> None:
+        while not all(lane.claimed()[0] for lane in worker.lanes):
+            time.sleep(0.05)
+        sys.stdout.write("claimed\n")
+        sys.stdout.flush()
+        wanted = int(sys.stdin.readline())
+        while len(delays) < wanted:
+            time.sleep(0.02)
+        took = time.time() - first[0]
+        counted = sorted(delays[len(delays) // 5 :])
+        quantiles = {f"p{q}": round(1000 * counted[len(counted) * q // 100], 1) for q in (50, 95, 99)}
+        meter.tell(events=len(delays), carried=round(len(delays) / took), **quantiles)
+
+    await topic_admin.check(chosen.kafka, chosen.homes)
+    worker = worker_app.Worker(chosen)
+    for lane in worker.folds:
+        watch(lane, lambda: None, committed)
+    threading.Thread(target=tell, daemon=True).start()
     await worker.run()
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from tests.bench import runs
+from tests.bench import delay, runs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def rates(figures: Sequence[runs.Figure]) -> str:
     """Every contender: median and range of its rate, and what an event costs."""
     lines = ["| rung | traffic | contender | events/s | worker µs | PostgreSQL µs | events a batch |"]
     lines.append("|---|---|---|---|---|---|---|")
-    for key in dict.fromkeys((one.rung, one.traffic, one.name) for one in figures):
+    for key in sorted({(one.rung, one.traffic, one.name) for one in figures if one.rung != "delay"}):
         found = [one.figures for one in figures if (one.rung, one.traffic, one.name) == key]
         rate = _spread([one["rate"] for one in found], "{:,.0f}")
         worker, database = (
@@ -64,6 +64,25 @@ def goals(figures: Sequence[runs.Figure]) -> str:
                 told = "reached" if median >= goal.least else "**miss**"
                 each = " ".join(f"{ratio:.2f}" for ratio in found)
                 lines.append(f"| {goal.text} | {goal.least} | {traffic} | {median:.2f} | {each} | {told} |")
+    return "\n".join(lines)
+
+
+DELAYS = {delay.HTTP_STEADY: 60, delay.HTTP_HALF: 250}  # p99 in ms, at most
+
+
+def delays(figures: Sequence[runs.Figure]) -> str:
+    """From acceptance to the committed row, beside what was aimed at."""
+    lines = ["| way | load/s | p50 ms | p95 ms | p99 ms | p99 at most | |", "|---|---|---|---|---|---|---|"]
+    found = [one for one in figures if one.rung == "delay"]
+    for name in sorted({one.name for one in found}):
+        some = [one.figures for one in found if one.name == name]
+        load, p50, p95, p99 = (
+            _spread([one[key] for one in some], "{:,.0f}") for key in ("load", "p50", "p95", "p99")
+        )
+        most = DELAYS.get(name)
+        reached = most is None or statistics.median(one["p99"] for one in some) <= most
+        told = "" if most is None else "reached" if reached else "**miss**"
+        lines.append(f"| {name} | {load} | {p50} | {p95} | {p99} | {most or 'only stated'} | {told} |")
     return "\n".join(lines)
 
 

@@ -84,20 +84,34 @@ def repeat(
     return made
 
 
-def run(up: servers.Servers, one: Contender, traffic: str, count: int, **more: Any) -> dict[str, Any]:
+def run(up: servers.Servers, one: Contender, traffic: str, count: int) -> dict[str, Any]:
     """One contender in its own process; raises RuntimeError with its last words when it fails."""
     with tempfile.TemporaryDirectory(prefix="heed-bench-") as folder:
-        spec = {
-            "kind": one.kind, "mode": one.mode, "sink": one.sink, "count": count, "traffic": traffic,
-            "kafka": up.bootstrap, "dsn": up.dsn, "homes": servers.HOMES, "pids": up.pids(), "folder": folder,
-            **more,
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.contender", json.dumps(spec)],
-            cwd=stack.ROOT, env=stack.clean_env({}) | {"PYTHONPATH": str(stack.ROOT)},
-            capture_output=True, text=True, timeout=TIMEOUT, check=False,
-        )  # fmt: skip
-    if done.returncode != 0 or not done.stdout.strip():
-        raise RuntimeError(f"{one.rung} {one.name} ended with {done.returncode}: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        process = spawn(up, one, traffic, count, folder)
+        try:
+            told, errors = process.communicate(timeout=TIMEOUT)
+        finally:
+            process.kill()
+    if process.returncode != 0 or not told.strip():
+        raise RuntimeError(f"{one.rung} {one.name} ended with {process.returncode}: {errors[-3000:]}")
+    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
     return found
+
+
+def spawn(
+    up: servers.Servers, one: Contender, traffic: str, count: int, folder: str, errors: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """The process of a contender, with pipes for what it is told and tells."""
+    spec = {
+        "kind": one.kind, "mode": one.mode, "sink": one.sink, "count": count, "traffic": traffic,
+        "kafka": up.bootstrap, "dsn": up.dsn, "homes": servers.HOMES, "pids": up.pids(), "folder": folder,
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.contender", json.dumps(spec)],
+        cwd=stack.ROOT, env=env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+    )  # fmt: skip
+
+
+def env() -> dict[str, str]:
+    """The environment of every process of a bench: this one's without Heed's settings."""
+    return stack.clean_env({}) | {"PYTHONPATH": str(stack.ROOT)}

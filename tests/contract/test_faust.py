@@ -31,14 +31,15 @@ from faust.types import TP, ConsumerMessage
 
 from projections import records
 from schemas import settings
-from streams import app, batches, wire
+from streams import app, batches, fetches, wire
 from tests import bombs
 
 TP0 = TopicPartition("t", 0)
 ABORTED = 7  # a producer whose transaction is aborted
 CONTROL = 0x20
 _RECORD = bombs.record(0, b"v")
-FETCH_RESULT: Any = batches.SpanResult.__base__  # in its module, ours stands under its name
+FETCH_RESULT: Any = fetches.SpanResult.__base__  # in its module, ours stands under its name
+PARTITION_RECORDS: Any = fetches.Unpacked.__base__
 
 
 def test_versions() -> None:
@@ -119,7 +120,8 @@ def test_signatures(part: Any, parameters: list[str]) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "names"),
     [
-        (batches.SpanResult, FETCH_RESULT, {"getall"}),
+        (fetches.SpanResult, FETCH_RESULT, {"getall"}),
+        (fetches.Unpacked, PARTITION_RECORDS, {"_consumer_record"}),
         (batches.Thread, driver.AIOKafkaConsumerThread, {"_create_worker_consumer"}),
         (batches.Consumer, driver.Consumer, {"_new_consumer_thread", "seek_to_committed", "getmany"}),
         (batches.Transport, driver.Transport, {"Consumer"}),
@@ -145,7 +147,8 @@ def test_a_partition_of_faust_is_no_partition_of_aiokafka() -> None:
 
 def test_the_fetcher_makes_and_knows_our_results() -> None:
     """Fetcher looks the class up in its module, and asks for that very type when it hands results out."""
-    assert fetcher.FetchResult is batches.SpanResult
+    assert fetcher.FetchResult is fetches.SpanResult
+    assert fetcher.PartitionRecords is fetches.Unpacked
     assert "type(res_or_error) is FetchResult" in inspect.getsource(fetcher.Fetcher.fetched_records)
     assert "FetchResult(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
 
@@ -255,8 +258,8 @@ class TestSpans:
         assert not result.getall(10)
 
     async def test_an_empty_span_is_false_and_a_span_without_records_is_true(self) -> None:
-        assert not batches.SpanList(4, 4, [])
-        assert batches.SpanList(4, 5, [])
+        assert not fetches.SpanList(4, 4, [])
+        assert fetches.SpanList(4, 5, [])
 
 
 class _NoLane:

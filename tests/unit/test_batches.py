@@ -11,7 +11,7 @@ import pytest
 from faust.types import TP
 
 from schemas import settings
-from streams import app, batches
+from streams import app, fetches
 
 TP0 = TP("facts", 0)
 
@@ -56,7 +56,7 @@ async def test_no_seek_while_a_read_of_an_older_claim_is_under_way(
         wake.set()
         await asyncio.sleep(0.25)
         assert told == ["seek", "read"]
-        reads[0].set_result({TP0: batches.SpanList(5, 7, [])})
+        reads[0].set_result({TP0: fetches.SpanList(5, 7, [])})
         await asyncio.sleep(0.05)
         assert told == ["seek", "read", "seek", "read"]
         assert not consumer.gathered[0].spans

@@ -10,7 +10,7 @@ from faust.types import TP
 
 from projections import records
 from schemas import topics
-from streams import batches, log
+from streams import fetches, log
 from tests.laws import world
 
 TP0 = TP(topics.FACTS, 0)
@@ -20,7 +20,7 @@ class _Consumer:
     """Gives one answer for the partition, after an empty one."""
 
     def __init__(self, *found: world.Entry, start: int = 7) -> None:
-        self.answers: list[dict[Any, Any]] = [{}, {TP0: batches.SpanList(start, start + 2, found)}]
+        self.answers: list[dict[Any, Any]] = [{}, {TP0: fetches.SpanList(start, start + 2, found)}]
 
     async def __aenter__(self) -> Any:
         return self
