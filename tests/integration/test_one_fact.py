@@ -7,9 +7,11 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import aiokafka
+import httpx
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from deploy.processes import free_ports
 from schemas import topics
 from tests import cluster as clusters
 from tests import stack, traffic
@@ -17,18 +19,20 @@ from tests.oracle import broker
 
 
 @pytest.mark.capability("LAW-1", "LAW-4", "CEE-2")
-async def test_by_two_clients_and_later_with_another_time_is_one_fact(
-    cluster: clusters.Cluster,
+async def test_by_http_by_two_clients_and_later_with_another_time_is_one_fact(
+    cluster: clusters.Cluster, launch: stack.Launcher
 ) -> None:
     contact, id = _contact_with_other_places(), uuid.uuid4().hex
     now = datetime.now(UTC).replace(microsecond=0)
     raw = traffic.click(contact, id, time=now)
+    before = _counted(cluster)
+    _by_http(cluster, launch, raw)
     places = [
         await _by_aiokafka(cluster.bootstrap, contact, raw),
         _by_confluent(cluster.bootstrap, contact, raw),
     ]
     cluster.settle()
-    assert cluster.metric("heed_conflicts_total") == 0
+    assert _counted(cluster) == (before[0] + 2, before[1] + 2, before[2])
     places.append(
         _by_confluent(cluster.bootstrap, contact, traffic.click(contact, id, time=now + timedelta(minutes=1)))
     )
@@ -39,9 +43,7 @@ async def test_by_two_clients_and_later_with_another_time_is_one_fact(
     row = cluster.row(contact)
     assert row is not None
     assert (row["frequency"], row["date_last_click"]) == (1, now)
-    assert cluster.metric("heed_duplicates_total") == 1
-    assert cluster.metric("heed_conflicts_total") == 1
-    assert cluster.metric("heed_admitted_total", door=topics.EMAIL_ACTIVITY) == 3
+    assert _counted(cluster) == (before[0] + 3, before[1] + 2, before[2] + 1)
     cluster.check()
 
 
@@ -58,6 +60,24 @@ def test_the_smaller_time_stands_whichever_came_first(cluster: clusters.Cluster)
         assert row is not None
         assert row["date_last_click"] == now - timedelta(minutes=1)
     cluster.check()
+
+
+def _counted(cluster: clusters.Cluster) -> tuple[float, float, float]:
+    """Admitted at the door of mail, duplicates, conflicts."""
+    return (
+        cluster.metric("heed_admitted_total", door=topics.EMAIL_ACTIVITY),
+        cluster.metric("heed_duplicates_total"),
+        cluster.metric("heed_conflicts_total"),
+    )
+
+
+def _by_http(cluster: clusters.Cluster, launch: stack.Launcher, raw: bytes) -> None:
+    [port] = free_ports(1)
+    launch.api(cluster.bootstrap, cluster.dsn, port).wait_for("listening")
+    answer = httpx.post(
+        f"http://127.0.0.1:{port}/v1/events", content=raw, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 202, answer.text
 
 
 def _contact_with_other_places() -> str:
