@@ -34,9 +34,6 @@ def main() -> None:
         for kind in chosen.traffic:
             figures += _folds(up, chosen, kind)
         figures += _from_doors(up, chosen)
-    if chosen.json:
-        with chosen.json.open("a") as out:
-            out.writelines(json.dumps(dataclasses.asdict(one)) + "\n" for one in figures)
     for table in (report.goals(figures), report.delays(figures), report.rates(figures)):
         sys.stdout.write(table + "\n\n")
 
@@ -52,7 +49,7 @@ def _folds(up: servers.Servers, chosen: argparse.Namespace, kind: str) -> list[r
     _split_pages(up, contenders, kind, chosen.events)
     found: list[runs.Figure] = []
     for repeat in range(chosen.repeats):
-        found += runs.repeat(up, contenders, kind, chosen.events, repeat, SEED)
+        found += _kept(chosen, runs.repeat(up, contenders, kind, chosen.events, repeat, SEED))
     return found
 
 
@@ -60,10 +57,19 @@ def _from_doors(up: servers.Servers, chosen: argparse.Namespace) -> list[runs.Fi
     """The rungs that begin at a door or at the API."""
     found: list[runs.Figure] = []
     for repeat in range(chosen.repeats if {"door", "delay"} & set(chosen.rungs) else 0):
-        found.append(delay.door(up, chosen.events, repeat))
+        one = delay.door(up, chosen.events, repeat)
+        found += _kept(chosen, [one])
         if "delay" in chosen.rungs:
-            found += delay.all_ways(up, repeat, chosen.seconds, found[-1].figures["rate"])
+            found += _kept(chosen, delay.all_ways(up, repeat, chosen.seconds, one.figures["rate"]))
     return found
+
+
+def _kept(chosen: argparse.Namespace, figures: list[runs.Figure]) -> list[runs.Figure]:
+    """These figures, in the file too as soon as they are there: a run may last for hours."""
+    if chosen.json:
+        with chosen.json.open("a") as out:
+            out.writelines(json.dumps(dataclasses.asdict(one)) + "\n" for one in figures)
+    return figures
 
 
 def _split_pages(up: servers.Servers, contenders: list[runs.Contender], kind: str, count: int) -> None:
