@@ -88,7 +88,7 @@ def delays(figures: Sequence[runs.Figure]) -> str:
 
 def ratios(figures: Sequence[runs.Figure], goal: Goal, traffic: str) -> list[float]:
     """Ours by the neighbour's, repeat by repeat."""
-    some = [one for one in figures if one.traffic == traffic]
+    some = [one for one in figures if one.traffic == traffic and one.rung != "delay"]
     rate_of = {(one.rung, one.name, one.repeat): one.figures["rate"] for one in some}
     made = []
     for (rung, name, repeat), rate in rate_of.items():
