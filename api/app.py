@@ -47,7 +47,7 @@ KEEP_ALIVE_SECONDS: Final = (
     60  # above the idle time of usual clients, so that none writes into a closing socket
 )
 BACKLOG: Final = 2048
-LINGER_MS: Final = 2  # requests that come together share a trip to Kafka
+LINGER_MS: Final = 10  # requests that come together share a trip to Kafka
 
 _log = structlog.get_logger("api")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
