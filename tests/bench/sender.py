@@ -27,7 +27,7 @@ from confluent_kafka import Producer
 from schemas import topics
 from tests.bench import traffic
 
-ATONCE = 4
+ATONCE = 16
 SEED = 23
 
 
