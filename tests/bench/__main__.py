@@ -3,8 +3,8 @@
 Promises: servers, topics and tables are its own, in a temporary folder that goes with it (`--home` keeps
 one, with its prefilled tables). Prefilled facts: `--facts`, 20,000,000 by default. Contenders are
 interleaved; at least three repeats are needed to quote anything.
-Limits: `--quick` shows that everything runs; its figures say little. A full run takes more than an hour
-and 30 GB.
+Limits: `--quick` shows that everything runs; its figures say little. A full run takes about half an hour
+and 25 GB.
 Called by `make bench`.
 """
 
