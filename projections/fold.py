@@ -23,6 +23,7 @@ from projections import database, engagement, facts, halving, nudges, outbox, pa
 from schemas import identity, topics
 
 READER: Final = "fold"
+ASKED: Final = 8000  # contacts of commands in one question
 
 # Purpose: of these subjects, those that belong to another contact, with that contact and its home.
 ROOTS: Final = "select subject, root, home from member where subject = any(%s::text[])"
@@ -155,7 +156,10 @@ class Fold:
 
     def _overdue(self, named: list[str], at: datetime) -> dict[str, int]:
         """Of the contacts that commands name, those that are really due, as subjects with their homes."""
-        found = engagement.overdue(self.connection, named, at) if named else []
+        asked = sorted(set(named))
+        found: list[str] = []
+        for first in range(0, len(asked), ASKED):  # a stranger's commands may name millions
+            found += engagement.overdue(self.connection, asked[first : first + ASKED], at)
         return {subject: topics.home(subject, self.homes) for subject in (f"contact:{one}" for one in found)}
 
     def _bring(self, work: _Work, done: Done) -> None:

@@ -154,5 +154,9 @@ async def _close(producer: aiokafka.AIOKafkaProducer) -> None:
         await producer._sender.close()
         buffered = producer._message_accumulator
         for batch in itertools.chain(buffered._pending_batches, *buffered._batches.values()):
-            batch.future.cancel()
+            # Others may still wait for it, and for them this is no cancelling of theirs.
+            batch.failure(aiokafka.errors.ProducerClosed())
+            for future in (batch.future, batch._drain_waiter, *(one for one, _ in batch._msg_futures)):
+                if not future.cancelled():
+                    future.exception()  # asked for, so that nobody is told that nobody asked
         await producer.client.close()

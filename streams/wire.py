@@ -3,15 +3,15 @@
 Promises: a batch inflates to at most 32 MiB, in memory that is touched only as far as it is filled, whatever
 sizes it declares: a compression bomb costs some 30 ms and ends nobody. A batch that is larger, cannot be read
 (codec, structure) or gives offsets that lie is one record at its last offset: no position goes past it in
-silence. Its value is `records.Unread`, the batch as it lies on the broker, to be set aside. A record whose
-header has a name that is not UTF-8 is read like any other: Kafka keeps such names, aiokafka raises over the
-whole batch. Once 16 MiB have been inflated in one read, what else has been fetched waits for the next.
+silence. Its value is `records.Unread`, the batch as it lies on the broker, to be set aside. Headers stop
+nothing: a name that is not UTF-8, over which aiokafka raises, is passed over, and so are the millions that a
+large batch may hold. Once 16 MiB have been taken up in one read, the rest of a fetch waits for the next.
 Limits: 32 MiB is 16 times the largest batch that a topic of ours takes, and leaves room in a worker of 300
 MB; only zstd keeps a window of its own beside it, of no more. No client makes such batches unless told to:
 all but Java's count `batch.size` before compressing. What is not compressed is bounded by the fetch. Batches
 of Kafka 0.10 and older, which Kafka 4 does not take, are left to aiokafka. That the lengths in a batch add up
 is checked by the broker that took it. Overrides private parts of aiokafka 0.14.0, pinned in
-`tests/contract/test_faust.py`; its slow Python reads a batch with such names.
+`tests/contract/test_faust.py`.
 Called by: `streams.batches`, which puts `Memory` in the fetcher's place and asks `spent`.
 """
 
@@ -32,6 +32,7 @@ from projections import records
 
 MOST: Final = 32 << 20
 TURN: Final = 16 << 20
+LARGE: Final = 1 << 20  # beyond what clients make unless told to: headers could be half a million
 KEPT: Final = 1 << 20  # bytes of the room that are kept for the next batch
 
 HEADER: Final = default_records.DefaultRecordBase.HEADER_STRUCT.size
@@ -39,6 +40,7 @@ COUNT_AT: Final = HEADER - 4
 CODEC_AT: Final = default_records.DefaultRecordBase.ATTRIBUTES_OFFSET + 1
 CODEC_BITS: Final = default_records.DefaultRecordBase.CODEC_MASK
 MAGIC_AT: Final = memory_records._MemoryRecordsPy.MAGIC_OFFSET
+_varint: Final = util.decode_varint_py
 _count: Final = struct.Struct(">i").unpack_from
 _XERIAL: Final = b"\x82SNAPPY\0"
 _XERIAL_HEADER: Final = 16
@@ -47,7 +49,7 @@ _UNREADABLE: Final = (aiokafka.errors.KafkaError, IndexError, OverflowError, Val
 
 
 class _Turn(threading.local):
-    """What this thread's event loop has inflated in this turn; a read never waits, so it is within one."""
+    """What this thread's event loop has taken up in this turn; a read never waits, so it is within one."""
 
     size = 0
 
@@ -64,7 +66,7 @@ _turn = _Turn()
 
 
 def spent() -> bool:
-    """Whether the read under way has inflated its part, so that other partitions wait for the next."""
+    """Whether the read under way has taken its part, so that other partitions wait for the next."""
     return _turn.size >= TURN
 
 
@@ -74,7 +76,7 @@ class Memory(memory_records._MemoryRecordsPy):  # type: ignore[misc]
     _begun = False
 
     def has_next(self) -> bool:
-        """Also false in the midst when the read has inflated its part: the rest is fetched again."""
+        """Also false in the midst when the read has taken its part: the rest is fetched again."""
         return self._next_slice is not None and not (self._begun and spent())
 
     def next_batch(self, *_: Any) -> Any:
@@ -85,7 +87,7 @@ class Memory(memory_records._MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _Batch:
-    """A batch that inflates within bounds, and is read again in the lenient way when aiokafka raises."""
+    """A batch that inflates within bounds, and is read again without headers when aiokafka raises."""
 
     __slots__ = ("_batch", "_raw")
 
@@ -104,16 +106,19 @@ class _Batch:
         try:
             if batch.compression_type:
                 raw = _inflated(raw, batch.compression_type)
-                _turn.add(len(raw))
                 batch = default_records.DefaultRecordBatch(raw)
-            yield from _in_order(batch, batch, count)
+            _turn.add(len(raw))
+            if len(raw) <= LARGE:
+                yield from _in_order(batch, batch, count)
+            else:
+                yield from _in_order(_Short(raw), batch, count)
             return
         except cramjam.DecompressionError as error:
             fault = _told(error)
         except _UNREADABLE:
             try:
                 # From its start: aiokafka passes over the offsets that it has handed out already.
-                yield from _in_order(_Lenient(raw), batch, count)
+                yield from _in_order(_Short(raw), batch, count)
                 return
             except _UNREADABLE:
                 fault = "its records do not have the form that Kafka gives them"
@@ -203,24 +208,26 @@ def _told(error: cramjam.DecompressionError) -> str:
     return "it does not inflate"
 
 
-class _Lenient(default_records._DefaultRecordBatchPy):  # type: ignore[misc]
+class _Short(default_records._DefaultRecordBatchPy):  # type: ignore[misc]
+    """Records without keys and headers: these are passed over by the record's own length, unread."""
+
     _buffer: Any
+    _pos: int
 
     def _read_msg(self) -> Any:
         # aiokafka's own way in C reads beyond the end of the buffer, wherever a length that lies sends it.
-        return super()._read_msg(util.decode_varint_py)
-
-    def _maybe_uncompress(self) -> None:
-        super()._maybe_uncompress()
-        self._buffer = _Names(self._buffer)
-
-
-class _Names(bytearray):
-    """Bytes whose slices decode to something, always."""
-
-    def __getitem__(self, at: Any) -> Any:
-        found = super().__getitem__(at)
-        return _Names(found) if isinstance(at, slice) else found
-
-    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:  # noqa: ARG002
-        return super().decode(encoding, "replace")
+        buffer = self._buffer
+        length, at = _varint(buffer, self._pos)
+        end = at + length
+        since, at = _varint(buffer, at + 1)
+        step, at = _varint(buffer, at)
+        size, at = _varint(buffer, at)
+        size, at = _varint(buffer, at + max(0, size))
+        value = None if size < 0 else bytes(buffer[at : at + size])
+        if not at + max(0, size) < end <= len(buffer):
+            raise aiokafka.errors.CorruptRecordException("a length reaches beyond its record")
+        self._pos = end
+        moment = self.max_timestamp if self.timestamp_type else self.first_timestamp + since
+        return default_records._DefaultRecordPy(
+            self.base_offset + step, moment, self.timestamp_type, None, value, []
+        )

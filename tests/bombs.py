@@ -40,6 +40,13 @@ def record(number: int, value: bytes) -> bytes:
     return opened(number, len(value)) + value + b"\0"
 
 
+def headed(number: int, value: bytes, count: int, last: bytes = b"") -> bytes:
+    """A record with `count` headers of two bytes each (an empty name, no value), the last one with a name."""
+    headers = b"\0\x01" * (count - 1) + varint(len(last)) + last + b"\x01"
+    body = b"\0\0" + varint(number) + varint(-1) + varint(len(value)) + value + varint(count) + headers
+    return varint(len(body)) + body
+
+
 def framed(codec: int, count: int, payload: bytes, last: int | None = None) -> bytes:
     """A batch of `count` records by its own word, around a payload compressed already."""
     delta = count - 1 if last is None else last

@@ -81,6 +81,21 @@ def test_a_batch_that_no_client_would_make_is_set_aside(cluster: clusters.Cluste
     assert max(peaks.values()) < MOST_MB, peaks
 
 
+@pytest.mark.capability("LAW-7")
+@pytest.mark.parametrize("name", [b"", b"\xff"])
+@pytest.mark.parametrize(("codec", "count"), [(0, 1_000_000), (bombs.GZIP, 15_000_000)])
+def test_an_event_with_millions_of_headers_is_an_event(
+    cluster: clusters.Cluster, codec: int, count: int, name: bytes
+) -> None:
+    contact = _contact_of(PART)
+    told = [bombs.headed(0, _good(topics.EMAIL_ACTIVITY, contact), count, name)]
+    asyncio.run(_send(cluster.bootstrap, topics.EMAIL_ACTIVITY, bombs.batch(codec, told)))
+    took = _good_event_after(cluster, traffic.plain_producer(cluster.bootstrap), topics.EMAIL_ACTIVITY)
+    assert took <= clusters.patience(1.0)
+    cluster.wait_row(contact)
+    cluster.assert_alive(*clusters.THREE)
+
+
 @pytest.mark.parametrize("name", NEVER_TAKEN)
 def test_what_the_broker_does_not_take(cluster: clusters.Cluster, name: str) -> None:
     """Why `streams.wire` need not look for these: a broker that takes them one day fails here."""

@@ -109,6 +109,10 @@ def test_one_id_of_two_sources_or_subjects_is_two_facts() -> None:
         (world.encode(GOOD).replace(b"https://example.org/", b"\\ud800"), "undecodable"),
         (world.encode(GOOD).replace(b"https://example.org/", b"\\u0000"), "undecodable"),
         (world.encode(GOOD).replace(b'"m1"', b"7"), "undecodable"),
+        *(
+            (world.encode(GOOD | {"digest": digest}), "undecodable")
+            for digest in ("B0" * 16, "b0" * 15, "b0 " * 16, "b0" * 16 + "\n", "")
+        ),
         (world.encode(GOOD).replace(b'"m1"', b"[" * 5_000 + b"]" * 5_000), "undecodable"),
         (world.encode(GOOD).replace(b'"data":{', b'"data":[{').replace(b"},", b"}],"), "undecodable"),
         (json.dumps(GOOD, indent=1).encode(), "undecodable"),

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 
 from projections import records
+from schemas import topics
 from streams import wire
 from tests import bombs
 
@@ -215,6 +217,20 @@ async def test_a_read_inflates_its_part_and_the_rest_waits() -> None:
     assert wire.Memory(raw).has_next(), "aiokafka would take a fetch without records for a record too large"
     await asyncio.sleep(0)
     assert not wire.spent()
+
+
+@pytest.mark.parametrize("name", [b"", b"\xff"])
+@pytest.mark.parametrize(("codec", "count"), [(0, 1_000_000), (bombs.GZIP, 15_000_000), (0, 100_000)])
+async def test_millions_of_headers_are_passed_over(codec: int, count: int, name: bytes) -> None:
+    told = [bombs.record(0, b"a"), bombs.headed(1, b"b", count, name), bombs.record(2, b"c")]
+    raw = bombs.batch(codec, told)
+    assert len(raw) <= topics.MAX_MESSAGE_BYTES
+    tracemalloc.start()
+    try:
+        assert [value for _, value in _values(raw)] == [b"a", b"b", b"c"]
+        assert tracemalloc.get_traced_memory()[1] < 3 * wire.MOST
+    finally:
+        tracemalloc.stop()
 
 
 def test_aiokafka_alone_would_burst() -> None:
