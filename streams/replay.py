@@ -62,7 +62,8 @@ def check(chosen: settings.Settings, *, quiet: bool = False) -> Found:
             shadow.Live(chosen.postgres, chosen.homes) as live,
         ):
             asyncio.run(_check(chosen, console, built, live, found))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # An interrupt within a step of asyncio's own may leave it as a cancelling.
         raise errors.Usage("The replay was interrupted; nothing of it is left behind.") from None
     found.seconds = round(time.monotonic() - began, 3)
     if not quiet:
