@@ -65,7 +65,7 @@ def _fold(cluster: clusters.Cluster, count: int) -> None:
 
 
 def _end_with_the_reason(cluster: clusters.Cluster, name: str) -> None:
-    """Exit 3 with the reason as last line; one that was fenced by another first learns it at its next start."""
+    """Exit 3 with the reason as last line; one fenced before that learns it at its next start."""
     process = cluster.workers[name]
     stack.eventually(lambda: not process.alive, f"{name} stops", 90, 0.1)
     assert process.exit() == 3
