@@ -135,7 +135,7 @@ def check_times(*texts: str) -> None:
 
 def parse_time(text: str) -> datetime:
     """RFC 3339 with a zone as UTC, cut (never rounded) to the millisecond; raises codec.Unreadable."""
-    if len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z":
+    if is_canonical(text):
         try:
             return datetime.fromisoformat(text)
         except ValueError:

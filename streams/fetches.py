@@ -4,7 +4,7 @@ Promises: a read says where it began and where the next one begins, whether reco
 control records, aborted and compacted ones leave no hole. A record carries what readers use of it and no
 more.
 Limits: overrides private parts of aiokafka 0.14.0; importing this puts them in their place.
-Called by: `streams.batches`, `streams.log`, `streams.replay`.
+Called by: `streams.batches`; every consumer of a process that imports it reads in this way, replay's too.
 """
 
 from __future__ import annotations

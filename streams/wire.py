@@ -12,7 +12,7 @@ all but Java's count `batch.size` before compressing. What is not compressed is 
 of Kafka 0.10 and older, which Kafka 4 does not take, are left to aiokafka. That the lengths in a batch add up
 is checked by the broker that took it. Overrides private parts of aiokafka 0.14.0, pinned in
 `tests/contract/test_faust.py`.
-Called by: `streams.batches`, which puts `Memory` in the fetcher's place and asks `spent`.
+Called by: `streams.fetches`, which puts `Memory` in the fetcher's place and asks `spent`.
 """
 
 from __future__ import annotations
