@@ -26,7 +26,7 @@ from psycopg.rows import dict_row
 
 from deploy.processes import free_ports
 from schemas import topics
-from tests import stack
+from tests import stack, traffic
 from tests.oracle import audit, broker, doors
 from tests.oracle import database as oracle_database
 
@@ -155,6 +155,16 @@ class Cluster:
             return (row["frequency"] if row else 0) == frequency
 
         return stack.eventually(there, f"{contact} has frequency {frequency}", timeout, 0.005)
+
+    def good_event_after(self, topic: str, part: int, producer: Any = None) -> float:
+        """Seconds until a good event is in its row: on the same partition, behind commands on the log."""
+        contact = traffic.contact_of(part)
+        behind = topics.FACTS if topic == topics.COMMANDS else topic
+        producer = producer or traffic.plain_producer(self.bootstrap)
+        raw = traffic.as_on(behind, contact)
+        traffic.send(producer, behind, raw, partition=part, key=f"contact:{contact}")
+        assert producer.flush(30) == 0
+        return self.wait_row(contact)
 
     def wait_row_count(self, least: int, timeout: float = 60) -> None:
         """Wait until so many contacts have a row."""

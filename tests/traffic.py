@@ -115,6 +115,22 @@ def read_all(bootstrap: str, topic: str, count: int, timeout: float = 30) -> lis
     return found
 
 
+def as_on(topic: str, contact: str) -> bytes:
+    """One good click of a contact, as it stands at a door, or (any other topic) on the log."""
+    if topic in topics.DOORS:
+        return click(contact)
+    told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
+    return json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
+
+
+def contact_of(home: int) -> str:
+    """A new contact that lives in this home."""
+    while True:
+        contact = f"good-{uuid.uuid4().hex[:10]}"
+        if topics.home(f"contact:{contact}", stack.HOMES) == home:
+            return contact
+
+
 def click(
     contact: str, id: str | None = None, mailing: str = "m1", time: datetime | None = None, **more: Any
 ) -> bytes:

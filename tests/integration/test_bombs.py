@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ import pytest
 from aiokafka.protocol import produce
 
 from schemas import topics
-from tests import bombs, stack, traffic
+from tests import bombs, traffic
 from tests import cluster as clusters
-from tests.laws import generator
 
 PART = 5
 MOST_MB = 400  # the goal of 300 MB is for work; what a bomb may add is in streams/wire.py
@@ -39,7 +37,7 @@ NEVER_TAKEN = {
 
 def _on(topic: str) -> dict[str, bytes]:
     """Every batch, by name; what a good record among them would be is good on this topic."""
-    raw = COMMAND if topic == topics.COMMANDS else _good(topic, "victim")
+    raw = COMMAND if topic == topics.COMMANDS else traffic.as_on(topic, "victim")
     lies = {
         "an offset far away": [bombs.record(0, raw), bombs.record(2**30, raw)],
         "an offset twice": [bombs.record(0, raw), bombs.record(0, raw)],
@@ -62,7 +60,7 @@ def test_a_batch_that_no_client_would_make_is_set_aside(cluster: clusters.Cluste
     for name, raw in batches.items():
         first = asyncio.run(_send(cluster.bootstrap, topic, raw))
         wanted[first + bombs.count(raw) - 1] = (name, bombs.moved(raw, first))
-        seconds = _good_event_after(cluster, producer, topic)
+        seconds = cluster.good_event_after(topic, PART, producer)
         if seconds > clusters.patience(1.0):
             slow[name] = seconds
     cluster.settle()
@@ -87,10 +85,10 @@ def test_a_batch_that_no_client_would_make_is_set_aside(cluster: clusters.Cluste
 def test_an_event_with_millions_of_headers_is_an_event(
     cluster: clusters.Cluster, codec: int, count: int, name: bytes
 ) -> None:
-    contact = _contact_of(PART)
-    told = [bombs.headed(0, _good(topics.EMAIL_ACTIVITY, contact), count, name)]
+    contact = traffic.contact_of(PART)
+    told = [bombs.headed(0, traffic.as_on(topics.EMAIL_ACTIVITY, contact), count, name)]
     asyncio.run(_send(cluster.bootstrap, topics.EMAIL_ACTIVITY, bombs.batch(codec, told)))
-    took = _good_event_after(cluster, traffic.plain_producer(cluster.bootstrap), topics.EMAIL_ACTIVITY)
+    took = cluster.good_event_after(topics.EMAIL_ACTIVITY, PART)
     assert took <= clusters.patience(1.0)
     cluster.wait_row(contact)
     cluster.assert_alive(*clusters.THREE)
@@ -115,29 +113,6 @@ async def _send(bootstrap: str, topic: str, raw: bytes) -> int:
     if code:
         raise aiokafka.errors.for_code(code)
     return int(offset)
-
-
-def _good(topic: str, contact: str) -> bytes:
-    if topic == topics.EMAIL_ACTIVITY:
-        return traffic.click(contact)
-    told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
-    return json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
-
-
-def _good_event_after(cluster: clusters.Cluster, producer: Any, topic: str) -> float:
-    """Seconds until a good event is in its row: on the same partition, behind commands on the log."""
-    contact = _contact_of(PART)
-    behind = topics.FACTS if topic == topics.COMMANDS else topic
-    traffic.send(producer, behind, _good(topic, contact), partition=PART, key=f"contact:{contact}")
-    assert producer.flush(30) == 0
-    return cluster.wait_row(contact)
-
-
-def _contact_of(home: int) -> str:
-    while True:
-        contact = f"good-{uuid.uuid4().hex[:10]}"
-        if topics.home(f"contact:{contact}", stack.HOMES) == home:
-            return contact
 
 
 def _peak_mb(pid: int) -> int:

@@ -173,7 +173,7 @@ def test_hostile_records_are_set_aside_and_stop_nobody(
     slow = {}
     for name, (raw, _) in records.items():
         traffic.send(producer, topic, raw, partition=PART)
-        seconds = _good_event_after(cluster, producer, topic)
+        seconds = cluster.good_event_after(topic, PART, producer)
         if seconds > clusters.patience(1.0):
             slow[name] = seconds
     cluster.settle()
@@ -189,26 +189,6 @@ def test_hostile_records_are_set_aside_and_stop_nobody(
     assert _reasons(cluster) - before == wanted, "parked and not counted, or counted twice"
     for row in cluster.parked(topic):
         assert bytes(row["bytes"]) == (dict(_by_place(placed, records)).get(row["off"]) or b"")
-
-
-def _good_event_after(cluster: clusters.Cluster, producer: Any, topic: str) -> float:
-    """Seconds until a good event is in its row: on the same partition, behind commands on the log."""
-    contact = _contact_of(PART)
-    if topic == topics.EMAIL_ACTIVITY:
-        traffic.send(producer, topic, traffic.click(contact), partition=PART)
-    else:
-        told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
-        raw = json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
-        traffic.send(producer, topics.FACTS, raw, partition=PART, key=f"contact:{contact}")
-    assert producer.flush(30) == 0
-    return cluster.wait_row(contact)
-
-
-def _contact_of(home: int) -> str:
-    while True:
-        contact = f"good-{uuid.uuid4().hex[:10]}"
-        if topics.home(f"contact:{contact}", stack.HOMES) == home:
-            return contact
 
 
 def _reasons(cluster: clusters.Cluster) -> Counter[str]:
@@ -269,9 +249,9 @@ def test_a_foreign_transaction_counts_when_it_is_committed_and_leaves_no_lag(
     for commits in (True, False, True, False):
         made.begin_transaction()
         for part in range(stack.HOMES):
-            contact = _contact_of(part)
+            contact = traffic.contact_of(part)
             contacts[commits].append(contact)
-            traffic.send(made, topic, _as_on(topic, contact), partition=part)
+            traffic.send(made, topic, traffic.as_on(topic, contact), partition=part)
         made.flush(30)
         ends[commits](30)
     cluster.settle()
@@ -304,10 +284,3 @@ def test_facts_in_the_wrong_home_are_folded_where_they_belong(cluster: clusters.
     assert row["home"] == right
     assert row["valid_until"] > datetime.now(UTC) + timedelta(days=300)
     cluster.settle()
-
-
-def _as_on(topic: str, contact: str) -> bytes:
-    if topic == topics.EMAIL_ACTIVITY:
-        return traffic.click(contact)
-    told = generator.Told("mail.clicked", contact, datetime.now(UTC), uuid.uuid4().hex)
-    return json.dumps(generator.envelope(told, datetime.now(UTC))).encode()
