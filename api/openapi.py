@@ -61,6 +61,9 @@ def document() -> dict[str, Any]:
             },
             "/metrics": {"get": _text("Metrics, for Prometheus", "text/plain")},
             "/openapi.json": {"get": _operation("This document", {"type": "object"}, [])},
+            "/asyncapi.json": {
+                "get": _operation("The topics, their messages and keys, as AsyncAPI", {"type": "object"}, [])
+            },
             problems.PAGE: {"get": _text("What each problem type means", "text/markdown")},
         },
         "components": {"schemas": _schemas()},

@@ -22,7 +22,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api import engagement, ingest, openapi, operations, problems, servers
-from schemas import envelope, errors
+from schemas import asyncapi, envelope, errors
 
 JSON: Final = "application/json"
 
@@ -106,6 +106,11 @@ async def read_openapi() -> Response[bytes]:
     return _json(openapi.document())
 
 
+@get("/asyncapi.json")
+async def read_asyncapi() -> Response[bytes]:
+    return _json(asyncapi.document())
+
+
 @get(problems.PAGE)
 async def read_problems() -> Response[str]:
     return Response(problems.page(), media_type="text/markdown")
@@ -121,6 +126,7 @@ ALL: Final = (
     ready,
     read_metrics,
     read_openapi,
+    read_asyncapi,
     read_problems,
 )
 

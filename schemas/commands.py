@@ -16,13 +16,13 @@ from typing import Annotated, Final
 import msgspec
 import uuid_utils.compat as uuid_utils
 
-from schemas import envelope
+from schemas import envelope, identity
 
 SOURCE: Final = "urn:heed"
 
 
 class Item(msgspec.Struct, frozen=True):
-    contact_id: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.~-]{1,64}\Z")]
+    contact_id: Annotated[str, msgspec.Meta(pattern=rf"^{identity.CONTACT_ID}(?![\s\S])")]
     due: str
 
 

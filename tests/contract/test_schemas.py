@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import contracts
-from schemas import admission, events
+from deploy import contracts as files
+from schemas import admission, contracts, events
 from schemas.errors import Reason
 from tests.unit import samples
 
 VALIDATORS = {
-    event.name: jsonschema.Draft202012Validator(contracts.schema(event)) for event in events.built()
+    event.name: jsonschema.Draft202012Validator(contracts.file_schema(event)) for event in events.built()
 }
 
 near: st.SearchStrategy[Any] = (
@@ -32,17 +32,17 @@ fields = st.sampled_from(["mailing_id", "message_id", "url", "test", "kind", "em
 
 
 def test_the_files_are_fresh() -> None:
-    assert contracts.stale() == [], "run `python -m deploy.contracts`"
+    assert files.stale() == [], "run `python -m deploy.contracts`"
 
 
 def test_every_version_has_its_file() -> None:
     wanted = {f"{event.name}.{v}.json" for event in events.built() for v in range(1, event.version + 1)}
-    assert {path.name for path in contracts.FOLDER.iterdir()} == wanted
+    assert {path.name for path in (files.DOCS / "schemas").iterdir()} == wanted
 
 
 @pytest.mark.parametrize("name", samples.DATA)
 def test_the_schemas_are_schemas_and_take_the_samples(name: str) -> None:
-    jsonschema.Draft202012Validator.check_schema(contracts.schema(events.EVENTS[name]))
+    jsonschema.Draft202012Validator.check_schema(contracts.file_schema(events.EVENTS[name]))
     VALIDATORS[name].validate(samples.event(name))
     VALIDATORS[name].validate(samples.event(name, dataschema=f"urn:heed:{name}:1", extra=1))
 
@@ -81,10 +81,10 @@ def test_an_envelope_is_ill_formed_to_both(change: dict[str, Any]) -> None:
 def test_check_tells_a_stale_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(contracts, "FOLDER", tmp_path / "schemas")
-    assert contracts.main(["--check"]) == 1
+    monkeypatch.setattr(files, "DOCS", tmp_path)
+    assert files.main(["--check"]) == 1
     assert "mail.clicked.1.json is not fresh" in capsys.readouterr().err
-    assert contracts.main([]) == 0
-    assert contracts.main(["--check"]) == 0
+    assert files.main([]) == 0
+    assert files.main(["--check"]) == 0
     written = json.loads((tmp_path / "schemas" / "mail.clicked.1.json").read_text())
-    assert written == contracts.schema(events.EVENTS["mail.clicked"])
+    assert written == contracts.file_schema(events.EVENTS["mail.clicked"])

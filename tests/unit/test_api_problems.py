@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -205,6 +206,12 @@ def test_the_description_is_whole(client: TestClient[Litestar]) -> None:
     mapping = known["Event"]["discriminator"]["mapping"]
     assert set(mapping) == {one["$ref"].rpartition("/")[2] for one in known["Event"]["oneOf"]}
     assert known["Engagement"]["required"] == list(engagement.ROW)
+
+
+def test_the_contract_of_the_topics_is_served_as_it_is_committed(client: TestClient[Litestar]) -> None:
+    response = client.get("/asyncapi.json")
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == json.loads((DOCS.parent / "asyncapi.json").read_text())
 
 
 def test_metrics_name_routes_by_their_templates(client: TestClient[Litestar]) -> None:

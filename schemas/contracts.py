@@ -1,0 +1,130 @@
+"""The JSON Schema of every event type, made from the structs that admission decodes with.
+
+Promises: `event_schema` says of a whole event what admission says of its form; `fact_schema` of a record of
+the log what the fold reads. Both use keywords that drafts 7 and 2020-12 of JSON Schema share.
+Limits: a schema says what is well formed. Whether the day exists, the contact is known or the time has come
+is admission's to say; by HTTP `id` and `time` may be left out.
+Called by asyncapi (the contract of the topics) and deploy.contracts, which writes docs/schemas.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from schemas import envelope, events, identity
+
+TIME: Final = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+)
+LOG_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
+CONTACT: Final = f"^{identity.CONTACT}{identity.CONTACT_ID}$"
+DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
+
+
+def file_schema(event: events.EventType) -> dict[str, Any]:
+    """The schema of a whole event as a document of its own: with its dialect, its title and its data."""
+    data = data_schema(event)
+    whole = event_schema(event, f"#/$defs/{event.name}")
+    return {
+        "$schema": DRAFT,
+        "title": event.name,
+        **whole,
+        "$defs": {event.name: {"$id": event.dataschema, **data}},
+    }
+
+
+def event_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
+    """The schema of a whole event as it comes by a door: a CloudEvent in structured mode."""
+    assert event.struct is not None, event
+    required = ["specversion", "id", "source", "type", "subject", "time"]
+    return {
+        "description": f"{said(event.struct)} Comes by the Kafka topic {event.door}, or by POST /v1/events.",
+        "type": "object",
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": {
+                "description": "Names this event of its source, for ever; a copy of it changes nothing.",
+                **_NAME,
+            },
+            "source": {"description": "Names the sending system.", **_NAME},
+            "type": {"const": event.name},
+            "subject": {
+                "description": "The contact it is about; the id is opaque and never an address.",
+                "type": "string",
+                "pattern": CONTACT,
+            },
+            "time": {
+                "description": "When it happened: RFC 3339 with a zone; kept in UTC, cut to the millisecond.",
+                "type": "string",
+                "format": "date-time",
+                "pattern": TIME,
+            },
+            "dataschema": {
+                "description": "The version of data; absent means version 1.",
+                "const": event.dataschema,
+            },
+            "datacontenttype": {"description": "Not looked at: data is JSON.", "type": ["string", "null"]},
+            "data": {"$ref": data_ref},
+        },
+        "required": [*required, "data"] if data_schema(event)["required"] else required,
+    }
+
+
+def fact_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
+    """The schema of a record of the log, as this version writes it: the newest data, in canonical form."""
+    assert event.struct is not None, event
+    required, properties = _record()
+    moment = {"type": "string", "format": "date-time", "pattern": LOG_TIME}
+    fixed: dict[str, Any] = {
+        "type": {"const": event.name},
+        "time": {"description": "When it happened: UTC, in milliseconds.", **moment},
+        "accepted": {"description": "When Heed took it: UTC, in milliseconds.", **moment},
+        "dataschema": {"const": event.dataschema},
+        "data": {"$ref": data_ref},
+        "digest": {"description": "Of type and data, in canonical form.", **properties["digest"]},
+    }
+    if event.door is not None:
+        fixed["subject"] = {"type": "string", "pattern": CONTACT}
+    return {
+        "description": said(event.struct),
+        "type": "object",
+        "properties": {"specversion": {"const": "1.0"}, **properties, **fixed},
+        "required": ["specversion", *required],
+    }
+
+
+def _record() -> tuple[list[str], dict[str, Any]]:
+    """What a record of the log requires, and its members: those that are written, as they are read."""
+    read = {field.name: field for field in msgspec.structs.fields(envelope.Fact)}
+    fields = [
+        (name, read[name].type) if read[name].required else (name, read[name].type, read[name].default)
+        for name in envelope.Written.__struct_fields__
+    ]
+    _, found = msgspec.json.schema_components([msgspec.defstruct("Record", fields)])
+    members = found["Record"]["properties"]
+    return list(found["Record"]["required"]), {name: nullable(one) for name, one in members.items()}
+
+
+def data_schema(event: events.EventType) -> dict[str, Any]:
+    """The schema of the data alone, as msgspec has it; what is optional may be null."""
+    _, components = msgspec.json.schema_components([event.struct], ref_template="#/$defs/{name}")
+    (data,) = components.values()
+    data["properties"] = {name: nullable(field) for name, field in data["properties"].items()}
+    del data["title"]
+    return dict(data)
+
+
+def nullable(field: dict[str, Any]) -> dict[str, Any]:
+    """A field that may be left out, said in one `type` instead of an `anyOf` with null and a default."""
+    field = dict(field)
+    if field.pop("default", ...) is None:
+        kind = next(one for one in field.pop("anyOf") if one != {"type": "null"})
+        field.update(kind if "enum" in kind else {**kind, "type": [kind["type"], "null"]})
+    return field
+
+
+def said(struct: type[msgspec.Struct]) -> str:
+    """The docstring of a struct in one line."""
+    return " ".join((struct.__doc__ or "").split())
