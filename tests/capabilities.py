@@ -45,7 +45,7 @@ class Recorder:
             self._results[report.nodeid] = {"result": report.outcome, "at": at}
 
     def pytest_sessionfinish(self) -> None:
-        if self._results:
+        if self._results and self._config.pluginmanager.hasplugin("cacheprovider"):
             self._config.cache.set(_CACHE, self._last_results() | self._results)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -61,7 +61,8 @@ class Recorder:
                 terminalreporter.write_line(f"  {_summary(results):<38}{test}")
 
     def _last_results(self) -> dict[str, dict[str, str]]:
-        return dict(self._config.cache.get(_CACHE, {}))
+        kept = self._config.pluginmanager.hasplugin("cacheprovider")
+        return dict(self._config.cache.get(_CACHE, {})) if kept else {}
 
 
 def _summary(results: list[dict[str, str]]) -> str:
