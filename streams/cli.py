@@ -3,7 +3,8 @@
 Promises: exit 0 done, 1 done with differences or failed items, 2 usage, 3 stopped on doubt, 69 a server
 cannot be reached; errors are one sentence on stderr that says what to do; with `--json` the answer is one
 JSON document.
-Limits: `up` and `down` need a checkout of the project (the folder `deploy`).
+Limits: `up` and `down` need a checkout of the project (the folder `deploy`). A group of commands with code of
+its own has a file of its own, `cli_<noun>`.
 Called by: the console script `heed`.
 """
 
@@ -15,30 +16,24 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
-import rich.console
-import rich.table
 import typer
 
 from schemas import errors, settings
+from streams import cli_parked
+from streams.console import Json, answer, chosen, of_api, servers
 
 HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 topics_app = typer.Typer(no_args_is_help=True, help="Heed's topics on the broker.")
-parked_app = typer.Typer(no_args_is_help=True, help="What could not be folded.")
 engagement_app = typer.Typer(no_args_is_help=True, help="The engagement of contacts.")
 settings_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(topics_app, name="topics")
-app.add_typer(parked_app, name="parked")
+app.add_typer(cli_parked.app, name="parked")
 app.add_typer(engagement_app, name="engagement")
 app.add_typer(settings_app, name="settings")
-
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 
 
 def main() -> None:
@@ -52,38 +47,6 @@ def main() -> None:
         # A fault of ours: its trace is for the report; the exit code must not read as "with differences"
         traceback.print_exc()
         sys.exit(errors.Doubt.exit_code)
-
-
-def answer(value: Any, as_json: bool, text: str) -> None:
-    """Print an answer: as JSON, or as a sentence."""
-    sys.stdout.write((orjson.dumps(value, default=str).decode() if as_json else text) + "\n")
-
-
-def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print rows for people."""
-    made = rich.table.Table(*columns, title=title)
-    for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
-    rich.console.Console().print(made)
-
-
-def chosen(*needed: str) -> settings.Settings:
-    """The settings, with what is needed; a local stack that runs in HEED_HOME names its servers itself."""
-    env = dict(os.environ)
-    stack = Path(env.get("HEED_HOME", ".heed")) / "stack.json"
-    if stack.is_file():
-        told = orjson.loads(stack.read_bytes())
-        env = {
-            "HEED_KAFKA": told["bootstrap"],
-            "HEED_POSTGRES": told["dsn"],
-            "HEED_GROUP": told["group"],
-        } | env
-    return settings.Settings.load(env).need(*needed)
-
-
-def servers() -> settings.Settings:
-    """The settings, with both servers named."""
-    return chosen("kafka", "postgres")
 
 
 @app.command()
@@ -163,42 +126,12 @@ def replay(
     sys.exit(0 if found.clean else 1)
 
 
-@parked_app.command("list")
-def parked_list(
-    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
-    as_json: Json = False,
-) -> None:
-    """Show what is parked, the newest first; never the bytes."""
-    from streams import parked
-
-    rows = parked.find(chosen("postgres"), reason, limit)
-    if as_json:
-        answer({"items": rows}, True, "")
-    else:
-        where = [f"{row['topic']} {row['partition']}@{row['offset']}" for row in rows]
-        shown = [[row["id"], row["reason"], at, row["detail"]] for row, at in zip(rows, where, strict=True)]
-        table("Parked", ["id", "reason", "where", "what to do"], shown)
-
-
-@parked_app.command("redrive")
-def parked_redrive(
-    reason: Annotated[str, typer.Option(help="The reason to drive again.")] = "future",
-    as_json: Json = False,
-) -> None:
-    """Judge parked records again, by today's clock; what is admitted goes onto the log."""
-    from streams import parked
-
-    counts = parked.redrive(servers(), errors.Reason(reason))
-    answer(counts, as_json, f"{counts['driven']} went onto the log, {counts['parked']} stay parked.")
-
-
 @engagement_app.command("show")
 def engagement_show(contact: str, as_json: Json = False) -> None:
     """One contact's row, as it is now."""
     from api import engagement
 
-    row = _of_api(lambda database: engagement.read(database, contact))
+    row = of_api(lambda database: engagement.read(database, contact))
     answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
 
 
@@ -207,7 +140,7 @@ def engagement_calculate(contact: str, as_json: Json = False) -> None:
     """One contact's row computed from the facts, held against the stored one; exit 1 if they differ."""
     from api import engagement
 
-    row = _of_api(lambda database: engagement.calculate(database, contact))
+    row = of_api(lambda database: engagement.calculate(database, contact))
     answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
     sys.exit(1 if row["differs"] else 0)
 
@@ -217,24 +150,8 @@ def engagement_refresh_expired(as_json: Json = False) -> None:
     """Have the owners look at every row that is due (for HEED_TIMERS=off); says how many were."""
     from api import engagement
 
-    refreshed = _of_api(engagement.refresh_expired)
+    refreshed = of_api(engagement.refresh_expired)
     answer({"refreshed": refreshed}, as_json, f"{refreshed} rows were due and have been refreshed.")
-
-
-def _of_api(question: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Ask what the API asks, without HTTP; its problems become errors of the command line."""
-    from api import problems
-    from api import servers as of_api
-
-    async def run() -> Any:
-        async with of_api.Database(chosen("postgres").postgres) as database:
-            return await question(database)
-
-    try:
-        return asyncio.run(run())
-    except problems.Problem as problem:
-        kind = errors.Away if problem.kind.status == 503 else errors.Usage
-        raise kind(problem.detail) from None
 
 
 @settings_app.command("show")
