@@ -19,7 +19,18 @@ from typing import Final
 
 import psycopg
 
-from projections import database, engagement, facts, halving, nudges, outbox, parked, positions, records
+from projections import (
+    database,
+    engagement,
+    facts,
+    halving,
+    nudges,
+    outbox,
+    parked,
+    positions,
+    recalculation,
+    records,
+)  # fmt: skip
 from schemas import identity, topics
 
 READER: Final = "fold"
@@ -67,6 +78,7 @@ class _Work:
     mine: frozenset[int]
     contacts: dict[str, int] = dataclasses.field(default_factory=dict)
     attempts: dict[str, int] = dataclasses.field(default_factory=dict)
+    queued: dict[str, recalculation.Taken] = dataclasses.field(default_factory=dict)
     others: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def bring(self, subject: str, home: int) -> None:
@@ -79,13 +91,22 @@ class Fold:
     """The fold of the homes that one lane owns, on one connection."""
 
     def __init__(
-        self, connection: psycopg.Connection, homes: int, *, timers: bool = True, rows: bool = True
+        self,
+        connection: psycopg.Connection,
+        homes: int,
+        *,
+        timers: bool = True,
+        recalculate: bool = True,
+        rows: bool = True,
     ) -> None:
-        """`timers` off leaves what is due alone; `rows` off takes in facts only (replay brings rows last)."""
+        """`timers` off leaves what is due alone, `recalculate` off those who are queued (CEE-9); `rows` off
+        takes in facts only (replay brings rows last)."""
         self.connection = connection
         self.homes = homes
         self.timers = timers
+        self.recalculate = recalculate
         self.rows = rows
+        self._take_from = self._taken_to = recalculation.START
         facts.prepare(connection)
         if rows:
             connection.execute(PLAN)
@@ -108,8 +129,11 @@ class Fold:
 
     def waiting(self, mine: Iterable[int]) -> bool:
         """Whether a nudge or a due row waits in these homes: one cheap read, outside any transaction."""
-        asked = nudges.WAITING + (f"or {engagement.WAITING}" if self.timers else "")
-        found = self.connection.execute(f"select {asked}".encode(), {"homes": list(mine)}).fetchone()
+        home, contact = self._taken_to
+        asked = [nudges.WAITING, *([engagement.WAITING] if self.timers else ())]
+        asked += [recalculation.WAITING] if self.recalculate else []
+        named = {"homes": list(mine), "home": home, "contact": contact}
+        found = self.connection.execute(f"select {' or '.join(asked)}".encode(), named).fetchone()
         return bool(found and found[0])
 
     def sift(self, batch: records.Decoded) -> None:
@@ -131,8 +155,25 @@ class Fold:
         due = engagement.due(connection, work.mine, done.at) if self.timers else []
         work.contacts.update(due)
         done.more = len(taken) == nudges.MOST or len(due) == engagement.MOST
+        if self.recalculate:
+            busy = bool(batch.facts.lines or taken or due)
+            done.more |= self._take_queued(work, recalculation.BESIDE if busy else recalculation.ALONE)
         self._bring(work, done)
         nudges.append(connection, work.others, "linked")
+
+    def _take_queued(self, work: _Work, most: int) -> bool:
+        """Contacts that wait for recalculation, from where the last look ended; whether there may be more.
+
+        From the queue's start again when its end was reached: with every heartbeat, for those behind.
+        """
+        found = recalculation.take(self.connection, work.mine, self._take_from, most)
+        more = len(found) == most
+        if found:
+            self._taken_to = (found[-1][1], found[-1][0])
+        self._take_from = self._taken_to if more else recalculation.START
+        work.queued = {one[0]: one for one in found}
+        work.contacts.update({contact: home for contact, home, _, _ in found})
+        return more
 
     def _route(self, subjects: Mapping[str, int], work: _Work, *, drop: bool) -> None:
         """Each subject's root: brought here if its home is ours, else nudged where its owner looks.
@@ -171,10 +212,7 @@ class Fold:
             lambda some: engagement.bring(self.connection, some, done.at),
             slow=True,
         )
-        for (contact, home), error in found.failed:
-            subject = f"contact:{contact}"
-            attempts = work.attempts.get(subject, 0)
-            nudges.keep_error(self.connection, home, subject, halving.told(error), attempts, done.at)
+        self._keep_errors(found.failed, work, done.at)
         nudges.append(self.connection, {f"contact:{one}": home for one, home in found.left}, "left")
         done.more = done.more or bool(found.left)
         done.contacts = len(work.contacts) - len(found.left)
@@ -183,3 +221,20 @@ class Fold:
         done.expired = [due for _, _, due in overdue]
         if overdue:
             done.commands = outbox.send(self.connection, engagement.COMMAND, overdue, done.at)
+
+    def _keep_errors(
+        self, failed: list[tuple[tuple[str, int], psycopg.Error]], work: _Work, at: datetime
+    ) -> None:
+        """Who failed keeps a nudge with the error, and the place in the queue; who was mended leaves both."""
+        for (contact, home), error in failed:
+            subject = f"contact:{contact}"
+            attempts = work.attempts.get(subject, 0)
+            nudges.keep_error(self.connection, home, subject, halving.told(error), attempts, at)
+        contacts = {contact for (contact, _), _ in failed}
+        queued = [(work.queued[one], halving.told(error)) for (one, _), error in failed if one in work.queued]
+        if queued:
+            recalculation.keep(self.connection, queued)
+        tried = {subject.removeprefix("contact:") for subject, attempts in work.attempts.items() if attempts}
+        mended = [(one, home) for one, home in work.contacts.items() if one in tried - contacts]
+        if mended:
+            recalculation.mended(self.connection, mended)

@@ -182,9 +182,9 @@ def _kind(event: envelope.Incoming, door: str | None) -> events.EventType:
     """The type, if it may come by this door (None: by HTTP); raises codec.Unreadable."""
     name = event.type or ""
     kind = events.EVENTS.get(name)
-    if kind is None or kind.struct is None:
-        if events.is_own(name):
-            raise codec.Unreadable(Reason.WRONG_DOOR, _OWN_TYPE)
+    if events.is_own(name):
+        raise codec.Unreadable(Reason.WRONG_DOOR, _OWN_TYPE)
+    if kind is None or not kind.built:
         raise codec.Unreadable(Reason.UNKNOWN_TYPE, _NO_TYPE)
     if door is not None and door != kind.door:
         raise codec.Unreadable(Reason.WRONG_DOOR, f"events of this type come by the topic {kind.door}.")

@@ -4,7 +4,8 @@
 so a `digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of
 `Written`, times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest
 of type and data.
-Limits: `actor`, `sealed` and `kid` are reserved and absent for now; a leap second cannot be told.
+`actor` names who decided what stands in the registry.
+Limits: `sealed` and `kid` are reserved and absent for now; a leap second cannot be told.
 Called by admission (writes) and by the fold, replay and the API (read).
 """
 
@@ -59,6 +60,7 @@ class Written(msgspec.Struct, gc=False, omit_defaults=True):
     data: msgspec.Raw
     digest: str
     accepted: str
+    actor: str | None = None
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +76,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     digest: Digest
     accepted: Moment
     specversion: str = "1.0"
-    actor: str | None = None
+    actor: Name | None = None
     sealed: msgspec.Raw = msgspec.Raw()
     kid: str | None = None
 

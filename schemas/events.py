@@ -12,11 +12,10 @@ from typing import Final
 
 import msgspec
 
-from schemas import identity, mail, topics
+from schemas import identity, mail, registry, topics
 
 CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
-REGISTRY: Final = "registry"
 
 Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
@@ -44,12 +43,21 @@ class EventType:
 
     @property
     def built(self) -> bool:
-        """Whether this version of Heed takes events of this type."""
-        return self.struct is not None
+        """Whether this version of Heed takes events of this type at a door."""
+        return self.struct is not None and self.door is not None
+
+    @property
+    def registered(self) -> bool:
+        """Whether this version of Heed knows facts of this type in the registry."""
+        return self.struct is not None and self.topic == topics.REGISTRY
 
 
 def _mail(name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()) -> EventType:
     return EventType(f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal)
+
+
+def _own(name: str, struct: type[msgspec.Struct]) -> EventType:
+    return EventType(name, None, topics.REGISTRY, struct=struct)
 
 
 def _later(door: str | None, topic: str, *names: str) -> tuple[EventType, ...]:
@@ -95,10 +103,10 @@ _TYPES: Final = (
         "session.created",
         "session.started",
     ),
-    *_later(topics.CONTACT_IDENTITY, REGISTRY, "contact.merged", "contact.unmerged"),
+    *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "contact.merged", "contact.unmerged"),
     *_later(
         topics.CONTACT_IDENTITY,
-        REGISTRY,
+        topics.REGISTRY,
         "session.linked",
         "session.unlinked",
         "identifier.unlinked",
@@ -110,16 +118,11 @@ _TYPES: Final = (
         "snooze.observed",
         "snooze.reminded_later",
     ),
-    *_later(
-        None,
-        REGISTRY,
-        "identifier.linked",
-        "setting.changed",
-        "event.defined",
-        "key.created",
-        "key.revoked",
-    ),
-    *_later(None, REGISTRY, "parked.discarded", "contact.erased"),
+    _own("setting.changed", registry.SettingChanged),
+    _own("key.created", registry.KeyCreated),
+    _own("key.revoked", registry.KeyRevoked),
+    _own("parked.discarded", registry.ParkedDiscarded),
+    *_later(None, topics.REGISTRY, "identifier.linked", "event.defined", "contact.erased"),
     *_later(None, topics.FACTS, "snooze.ended", "snooze.pushed", "snooze.push_failed"),
     *_later(None, topics.FACTS, "segment.entered", "segment.left"),
     *_later(None, topics.COMMANDS, "engagement.expire", "snooze.end", "snooze.resnooze"),
@@ -134,6 +137,11 @@ OWN_PREFIX: Final = "campaign."
 def built() -> tuple[EventType, ...]:
     """The types that this version takes, in the order of the table."""
     return tuple(event for event in EVENTS.values() if event.built)
+
+
+def registered() -> tuple[EventType, ...]:
+    """The types of the registry that this version knows, in the order of the table."""
+    return tuple(event for event in EVENTS.values() if event.registered)
 
 
 def is_own(name: str) -> bool:

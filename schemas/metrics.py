@@ -19,7 +19,7 @@ import prometheus_client as prometheus
 from schemas import errors, events, topics
 
 HTTP: Final = "http"
-READERS: Final = ("intake", "fold")
+READERS: Final = ("intake", "fold", "registry")
 COMMAND_KINDS: Final = ("engagement.expire",)
 
 Values = tuple[str, ...] | None
@@ -78,6 +78,7 @@ def _histogram(name: str, about: str, buckets: tuple[float, ...], **labels: Valu
 
 _REASONS: Final = tuple(errors.Reason)
 _TYPES: Final = tuple(event.name for event in events.built())
+_REGISTERED: Final = tuple(event.name for event in events.registered())
 
 ADMITTED: Final = _counter(
     "heed_admitted_total",
@@ -87,6 +88,11 @@ ADMITTED: Final = _counter(
 PARKED: Final = _counter("heed_parked_total", "Events that could not be folded and wait.", reason=_REASONS)
 REFUSED: Final = _counter("heed_refused_total", "Events refused by HTTP, not kept.", reason=_REASONS)
 EVENTS_FOLDED: Final = _counter("heed_events_folded_total", "Facts folded for the first time.", type=_TYPES)
+REGISTERED: Final = _counter(
+    "heed_registered_total",
+    "Facts of the registry folded: settings, keys, what was discarded.",
+    type=_REGISTERED,
+)
 DUPLICATES: Final = _counter("heed_duplicates_total", "Copies of facts already known; they change nothing.")
 CONFLICTS: Final = _counter("heed_conflicts_total", "Facts told again with another time or other content.")
 CONTACT_ERRORS: Final = _gauge("heed_contact_errors", "Contacts whose rows cannot be computed now.")

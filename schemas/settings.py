@@ -11,7 +11,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from schemas import errors
 
@@ -53,8 +53,12 @@ _YES = _choice(**{"true": True, "false": False, "on": True, "off": False, "1": T
 _LEVELS = ("debug", "info", "warning", "error")
 
 
-def _setting(default: Any, takes: tuple[str, Callable[[str], Any]], about: str) -> Any:
-    return field(default=default, metadata={"takes": takes[0], "parse": takes[1], "about": about})
+def _setting(
+    default: Any, takes: tuple[str, Callable[[str], Any]], about: str, *, changes: bool = False
+) -> Any:
+    """`changes`: people change it while Heed runs; the environment only gives its first value."""
+    told = {"takes": takes[0], "parse": takes[1], "about": about, "changes": changes}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +73,14 @@ class Settings:
         "UTC",
         ("a time zone, as Europe/Amsterdam", _zone),
         "the zone of dates without a time",
+        changes=True,
     )
-    engagement_period_months: int = _setting(12, _number(1, 1200), "the window of the engagement model")
-    keep_row_without_clicks: bool = _setting(False, _YES, "keep a row while a delivery is in the window")
+    engagement_period_months: int = _setting(
+        12, _number(1, 1200), "the window of the engagement model", changes=True
+    )
+    keep_row_without_clicks: bool = _setting(
+        False, _YES, "keep a row while a delivery is in the window", changes=True
+    )
     timers: bool = _setting(True, _SWITCH, "expire what is due by itself")
     recalculate: str = _setting("auto", _choice(auto="auto", manual="manual"), "who works off the queue")
     ahead_seconds: int = _setting(
@@ -116,3 +125,33 @@ class Settings:
 def variable(name: str) -> str:
     """The environment's name of a setting."""
     return f"HEED_{name.upper()}"
+
+
+# Those that people change while Heed runs: facts of the registry (CEE-7).
+CHANGING: Final = tuple(one.name for one in fields(Settings) if one.metadata["changes"])
+
+
+def parse(name: str, value: object) -> Any:
+    """A new value of a changing setting, as JSON or as text; raises errors.Usage that says what it takes."""
+    one = next(one for one in fields(Settings) if one.name == name)
+    try:
+        return one.metadata["parse"](written(value))
+    except (ValueError, KeyError, OSError):
+        raise errors.Usage(f"{name} takes {one.metadata['takes']}.") from None
+
+
+def written(value: object) -> str:
+    """A value as its variable would have it; raises ValueError for what no variable can have."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | str():
+            return str(value)
+        case _:
+            raise ValueError(type(value))
+
+
+def stated(env: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The changing settings that an environment gives a value to."""
+    env = os.environ if env is None else env
+    return frozenset(name for name in CHANGING if env.get(variable(name), "").strip())

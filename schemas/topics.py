@@ -15,6 +15,7 @@ EMAIL_ACTIVITY: Final = "email-activity"
 CONTACT_IDENTITY: Final = "contact-identity"
 DOORS: Final[tuple[str, ...]] = (EMAIL_ACTIVITY, CONTACT_IDENTITY)
 FACTS: Final = "facts"
+REGISTRY: Final = "registry"
 COMMANDS: Final = "commands"
 
 DAY_MS: Final = 86_400_000
@@ -55,11 +56,12 @@ def home(subject: str, homes: int) -> int:
 
 
 def all_topics(homes: int) -> tuple[Topic, ...]:
-    """Every topic that Heed needs, with `homes` partitions."""
+    """Every topic that Heed needs, with `homes` partitions; the registry has one, since its order is one."""
     doors = tuple(Topic(name, homes, _config(DOOR_DAYS * DAY_MS)) for name in DOORS)
     return (
         *doors,
         Topic(FACTS, homes, _config(-1)),
+        Topic(REGISTRY, 1, _config(-1)),
         Topic(COMMANDS, homes, _config(COMMAND_DAYS * DAY_MS)),
     )
 

@@ -1,8 +1,9 @@
 """The worker: a Faust app whose agents hand batches to lanes.
 
-Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log to rows), one
-consumer group; positions live in PostgreSQL, what Kafka keeps of them is advice for lag tools. Its settings
-are pinned by `tests/unit/test_app.py`. SIGTERM finishes the transactions under way and leaves the group.
+Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log and registry to
+rows and settings), one consumer group; positions live in PostgreSQL, what Kafka keeps of them is advice for
+lag tools. Its settings are pinned by `tests/unit/test_app.py`. SIGTERM finishes the transactions under way
+and leaves the group.
 Limits: classic group protocol, range assignor (all topics have as many partitions, so a home's stay
 together).
 Called by: `heed worker`.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -22,7 +24,18 @@ from faust.types import TP
 
 from projections import error_rate
 from schemas import errors, metrics, settings, topics
-from streams import batches, fold_loop, intake, lanes, log, outbox, process, producer, topic_admin
+from streams import (
+    batches,
+    fold_loop,
+    intake,
+    lanes,
+    log,
+    outbox,
+    process,
+    producer,
+    registry_loop,
+    topic_admin,
+)  # fmt: skip
 
 LANES = 2
 ADVICE_SECONDS = 2.0
@@ -77,7 +90,8 @@ class Worker:
         common = (chosen.worker_name, chosen.postgres, self.inspector, self._wake)
         self.folds = [
             fold_loop.FoldLane(
-                index, LANES, *common, homes=chosen.homes, timers=chosen.timers, rate=rate,
+                index, LANES, *common, homes=chosen.homes, timers=chosen.timers,
+                recalculate=chosen.recalculate == "auto", rate=rate,
                 highwater=self._highwater, told=self._tell_relay,
             )
             for index in range(LANES)
@@ -86,7 +100,11 @@ class Worker:
             *common, homes=chosen.homes, ahead=timedelta(seconds=chosen.ahead_seconds),
             out=self.out, loop=self.loop, highwater=self._highwater,
         )  # fmt: skip
-        self.lanes: list[lanes.Lane] = [self.intake, *self.folds]
+        self.registry = registry_loop.RegistryLane(
+            *common, chosen=chosen, stated=settings.stated(),
+            out=self.out, loop=self.loop, highwater=self._highwater,
+        )  # fmt: skip
+        self.lanes: list[lanes.Lane] = [self.intake, self.registry, *self.folds]
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
         self._behind: dict[TP, float] = {}
         self._agents()
@@ -94,7 +112,7 @@ class Worker:
     def _agents(self) -> None:
         schema = batches.Schema()
         doors = self.app.topic(*topics.DOORS, schema=schema, acks=False)
-        of_fold = self.app.topic(topics.FACTS, topics.COMMANDS, schema=schema, acks=False)
+        of_fold = self.app.topic(topics.FACTS, topics.COMMANDS, topics.REGISTRY, schema=schema, acks=False)
 
         @self.app.agent(doors, name="intake")
         async def intake_agent(stream: Any) -> None:
@@ -204,7 +222,7 @@ class Worker:
         while True:
             await asyncio.sleep(ADVICE_SECONDS)
             nexts: dict[TP, int] = {}
-            for reader, of_reader in (("intake", [self.intake]), ("fold", self.folds)):
+            for reader, of_reader in self._readers():
                 lag, oldest = 0, 0.0
                 for lane in of_reader:
                     _, offsets = lane.claimed()
@@ -216,6 +234,9 @@ class Worker:
             self._doubt_shorter_log(nexts)
             if nexts:
                 await self._consumer().advise(nexts)
+
+    def _readers(self) -> tuple[tuple[str, Sequence[lanes.Lane]], ...]:
+        return ("intake", [self.intake]), ("fold", self.folds), ("registry", [self.registry])
 
     def _doubt_shorter_log(self, nexts: dict[TP, int]) -> None:
         now = self.loop.time()

@@ -42,13 +42,14 @@ class FoldLane(lanes.Lane):
         *,
         homes: int,
         timers: bool,
+        recalculate: bool,
         rate: error_rate.ErrorRate,
         highwater: Callable[[TP], int | None],
         told: Callable[[], None],
     ) -> None:
         super().__init__(f"fold-{index}", owner, dsn, inspector, wake)
         self.index, self.count = index, count
-        self.homes, self.timers = homes, timers
+        self.homes, self.timers, self.recalculate = homes, timers, recalculate
         self._rate = rate
         self._highwater = highwater
         self._told = told
@@ -63,7 +64,7 @@ class FoldLane(lanes.Lane):
         return [] if claim is None else [tp.partition for tp in claim.held if tp.topic == topics.FACTS]
 
     def opened(self, connection: psycopg.Connection) -> None:
-        self._fold = fold.Fold(connection, self.homes, timers=self.timers)
+        self._fold = fold.Fold(connection, self.homes, timers=self.timers, recalculate=self.recalculate)
 
     def look(self) -> bool:
         assert self._fold is not None

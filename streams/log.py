@@ -23,7 +23,7 @@ from faust.types import TP
 from projections import positions, records
 from schemas import errors, topics
 
-FOR_EVER = frozenset({topics.FACTS})
+FOR_EVER = frozenset({topics.FACTS, topics.REGISTRY})
 MAY_EXPIRE = frozenset({topics.COMMANDS})
 WAIT = 10.0
 

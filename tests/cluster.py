@@ -104,8 +104,9 @@ class Cluster:
     def shared_by(self, names: Iterable[str]) -> bool:
         """Whether exactly these workers own all partitions, each home with all its topics, evenly."""
         owners = self.owners()
-        if len(owners) != stack.HOMES * len(topics.all_topics(stack.HOMES)):
+        if len(owners) != sum(topic.partitions for topic in topics.all_topics(stack.HOMES)):
             return False
+        owners = {name: owner for name, owner in owners.items() if name[0] != topics.REGISTRY}
         of_home: dict[int, set[str]] = {}
         for (_, part), owner in owners.items():
             of_home.setdefault(part, set()).add(owner)
@@ -196,7 +197,7 @@ class Cluster:
     def settle(self, timeout: float = 60, *, doors_too: bool = True) -> None:
         """Wait until what stands on the doors is in the log, and the log in the rows, and no nudge waits."""
         deadline = time.monotonic() + timeout
-        for names in (topics.DOORS if doors_too else (), (topics.FACTS,), (topics.COMMANDS,)):
+        for names in (topics.DOORS if doors_too else (), (topics.FACTS, topics.REGISTRY), (topics.COMMANDS,)):
             ends = {
                 (name, part): end for name in names for part, end in broker.ends(self.bootstrap, name).items()
             }

@@ -84,7 +84,7 @@ def test_a_worker_needs_no_more_than_a_few_batches_at_once() -> None:
 
 
 def test_every_topic_has_one_reader() -> None:
-    read = [*topics.DOORS, *fold_loop.TOPICS]
+    read = [*topics.DOORS, *fold_loop.TOPICS, topics.REGISTRY]
     assert sorted(read) == sorted(topic.name for topic in topics.all_topics(8))
     assert len(set(read)) == len(read)
     assert (intake.READER, fold_loop.FoldLane.reader) == ("intake", fold.READER)

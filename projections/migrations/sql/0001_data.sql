@@ -7,7 +7,65 @@ create table {data}.rule (
     period_months int not null check (period_months between 1 and 1200),
     keep_row_without_clicks bool not null
 );
-comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7).';
+comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7), as the registry has them; until it has, as the environment had when the tables were made.';
+
+create table {data}.registry (
+    subject text collate "C" not null,
+    key uuid not null,
+    source text collate "C" not null,
+    id text collate "C" not null,
+    type text not null,
+    time timestamptz not null,
+    version smallint not null,
+    digest uuid not null,
+    accepted timestamptz not null,
+    actor text,
+    off bigint not null,
+    data jsonb not null,
+    primary key (subject, key)
+);
+create index registry_by_type on {data}.registry (type, subject, time desc, id desc, source desc);
+comment on table {data}.registry is 'Every fact of the topic registry, once for ever, as in fact. Of several about one subject the latest by (time, id) holds.';
+
+-- What a setting was at an instant: the latest word on it, by (time, id); null where nothing was said.
+create function {data}.setting_at(name text, upto timestamptz) returns text
+language sql stable parallel safe
+begin atomic
+    select r.data->>'value' from {data}.registry r
+    where r.type = 'setting.changed' and r.subject = 'setting:' || name and r.time <= upto
+    order by r.time desc, r.id desc, r.source desc limit 1;
+end;
+
+-- The rule at an instant. Now is a table's one row, so that the fold pays nothing for the past.
+create function {data}.rule_at(upto timestamptz)
+returns table (period_months int, keep_row_without_clicks bool)
+language sql stable parallel safe
+begin atomic
+    select r.period_months, r.keep_row_without_clicks from {data}.rule r where upto = 'infinity'
+    union all
+    select coalesce({data}.setting_at('engagement_period_months', upto)::int, r.period_months),
+        coalesce({data}.setting_at('keep_row_without_clicks', upto)::bool, r.keep_row_without_clicks)
+    from {data}.rule r where upto <> 'infinity';
+end;
+
+create table {data}.recalculation (
+    home smallint not null,
+    contact_id text collate "C" not null,
+    reason text not null,
+    since timestamptz not null,
+    error text,
+    primary key (home, contact_id)
+);
+comment on table {data}.recalculation is 'Contacts that wait to be computed anew, and why since when; taken by the owners of their homes (CEE-7, CEE-9).';
+
+create table {data}.recalculation_cause (
+    reason text primary key,
+    since timestamptz not null,
+    settled xid8,
+    after text collate "C" not null default '',
+    queued bigint not null default 0
+);
+comment on table {data}.recalculation_cause is 'Why everyone is to be computed anew, and how far they have been put into the queue.';
 
 -- Ids are told apart and put in order by their bytes, whatever language the database sorts in (LAW-1).
 create table {data}.fact (
@@ -87,7 +145,7 @@ begin atomic
     from (
         select period_months, keep_row_without_clicks, make_interval(months => period_months) as period,
             at - interval '720 hours' as since
-        from {data}.rule limit 1
+        from {data}.rule_at(upto) limit 1
     ) r
     cross join unnest(contacts) as c(contact_id)
     cross join lateral (

@@ -43,7 +43,8 @@ comment on column {read}.contact_engagement.period_months is 'Length of the wind
 comment on column {read}.contact_engagement.date_calculated is 'The instant this answer is for: the start of the reading statement, in milliseconds.';
 
 create view {read}.freshness as
-select case p.reader when 'fold' then 'engagement' else p.reader end as projection,
+select case when p.topic = 'registry' then 'registry' when p.reader = 'fold' then 'engagement'
+        else p.reader end as projection,
     p.topic, p.part as partition, p.as_of, p.log_end, p.log_end_at,
     case when s.live then greatest(0, p.log_end - p.next_offset) end as lag_records,
     case when s.live then case when p.next_offset >= p.log_end then 0
@@ -55,7 +56,7 @@ from (select * from {data}.position union all select * from {ops}.position) p
 cross join lateral (select p.as_of > statement_timestamp() - interval '10 seconds' as live) s;
 
 comment on view {read}.freshness is 'How fresh each projection is, per partition that feeds it.';
-comment on column {read}.freshness.projection is 'What is kept fresh: engagement (rows folded from the log), intake (doors to the log).';
+comment on column {read}.freshness.projection is 'What is kept fresh: engagement (rows folded from the log), registry (settings, keys), intake (doors to the log).';
 comment on column {read}.freshness.topic is 'The topic read.';
 comment on column {read}.freshness.partition is 'The partition of the topic.';
 comment on column {read}.freshness.as_of is 'The instant up to which rows of this partition''s home are brought.';

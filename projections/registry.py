@@ -1,0 +1,134 @@
+"""The registry folded: what was decided for all of Heed, by one writer, and the rule that rows depend on.
+
+Promises: the position of the topic, its facts and the rule commit together (*One writer* of the design). Each
+fact once for ever; of two contents under one key the smaller (time, digest) stands, and of several facts
+about one subject the latest by (time, id) holds: order decides nothing (LAW-1). When the rule changes,
+everyone is put up for recalculation in that very transaction (CEE-7). What cannot be read, or says a value
+that no setting takes, is set aside with its reason and stops nothing.
+Limits: the connection has search_path = <pair>, heed_ops and is in autocommit; one partition.
+Called by: the registry's lane (`streams.registry_loop`), replay, law tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import psycopg
+
+from projections import parked, positions, recalculation, records
+from schemas import codec, envelope, errors, events, registry, settings, topics
+
+READER: Final = "fold"
+TP: Final = (topics.REGISTRY, 0)
+
+MERGE: Final = """
+insert into registry as r (subject, key, source, id, type, time, version, digest, accepted, actor, off, data)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
+    version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
+    actor = excluded.actor, off = excluded.off, data = excluded.data
+where (excluded.time, excluded.digest) < (r.time, r.digest)
+"""
+# Purpose: the rule as the registry has it now; answers it only when it has changed.
+RULE: Final = """
+update rule r set period_months = n.period_months, keep_row_without_clicks = n.keep
+from (select coalesce(setting_at('engagement_period_months', 'infinity')::int, o.period_months)
+            as period_months,
+        coalesce(setting_at('keep_row_without_clicks', 'infinity')::bool, o.keep_row_without_clicks) as keep
+    from rule o) n
+where (r.period_months, r.keep_row_without_clicks) is distinct from (n.period_months, n.keep)
+returning r.period_months
+"""
+SETTINGS: Final = """
+select distinct on (subject) substr(subject, 9), data->>'value' from registry
+where type = 'setting.changed' order by subject, time desc, id desc, source desc
+"""
+
+
+@dataclasses.dataclass(slots=True)
+class Batch:
+    """What one transaction reads of the registry, and how far its partition moves."""
+
+    moves: dict[positions.TP, positions.Move]
+    facts: list[tuple[object, ...]] = dataclasses.field(default_factory=list)
+    types: list[str] = dataclasses.field(default_factory=list)
+    asides: list[records.Aside] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(slots=True)
+class Done:
+    """What one transaction did; `more`: contacts are still being put into the queue."""
+
+    at: datetime
+    changed: bool = False
+    more: bool = False
+
+
+def decode(found: Iterable[records.Record]) -> Batch:
+    """Records of the registry as rows of its table; never raises for what a record holds."""
+    batch = Batch({})
+    for record in found:
+        try:
+            row, type_ = _row(record)
+        except codec.Unreadable as error:
+            batch.asides.append(records.aside(record, error.reason, error.detail))
+        else:
+            batch.facts.append(row)
+            batch.types.append(type_)
+    return batch
+
+
+def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: datetime | None = None) -> Done:
+    """Fold a batch (which may be empty), and put a step of those who wait into the queue; one transaction.
+
+    Blocks for the database only. Raises `positions.Fenced`; psycopg.Error when the server is away.
+    """
+    with connection.transaction():
+        done = Done(positions.move(connection, READER, batch.moves, at))
+        if batch.facts:
+            with connection.cursor() as cursor:
+                cursor.executemany(MERGE, batch.facts)
+            done.changed = bool(connection.execute(RULE).fetchall())
+            if done.changed:
+                recalculation.everyone(connection, recalculation.RULE, done.at)
+        parked.park(connection, batch.asides)
+        done.more = recalculation.queue_step(connection, homes, done.at)
+    return done
+
+
+def values(connection: psycopg.Connection) -> Mapping[str, str]:
+    """Every setting that the registry speaks of, with the value that holds, as its variable would have it."""
+    return dict(connection.execute(SETTINGS).fetchall())
+
+
+def _row(record: records.Record) -> tuple[tuple[object, ...], str]:
+    if isinstance(record.value, records.Unread):
+        raise codec.Unreadable(errors.Reason.UNDECODABLE, record.value.detail)
+    fact = envelope.read_fact(record.value or b"")
+    event = events.EVENTS.get(fact.type)
+    if event is None or not event.registered:
+        raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
+    content = codec.content(event, codec.version(fact.dataschema, event), fact.data)
+    _check(content, fact.subject)
+    return (
+        fact.subject, codec.key(fact.source, fact.id), fact.source, fact.id, fact.type, fact.time,
+        event.version, fact.digest, fact.accepted, fact.actor, record.offset,
+        msgspec.json.encode(content).decode(),
+    ), fact.type  # fmt: skip
+
+
+def _check(content: msgspec.Struct, subject: str) -> None:
+    """A setting's value is one that it takes: a stranger's would stop every row."""
+    if not isinstance(content, registry.SettingChanged):
+        return
+    try:
+        if content.name not in settings.CHANGING or subject != registry.setting(content.name):
+            raise errors.Usage
+        settings.parse(content.name, content.value)
+    except errors.Usage:
+        detail = "data is not a setting of this Heed with a value that it takes."
+        raise codec.Unreadable(errors.Reason.INVALID, detail) from None

@@ -1,0 +1,59 @@
+"""Facts for the registry: what was decided for all of Heed, and by whom, onto the topic `registry`.
+
+Promises: when `append` returns, every fact stands on the topic. A fact has an id of its own, or the one given
+(whoever says the same twice under one id says one thing). Every fact names its actor (CEE-14).
+Limits: it is in force when the registry's lane has folded it, a moment later.
+Called by: the API (settings, keys, parked), the registry's lane (first values), the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import msgspec
+from uuid_utils import compat
+
+from schemas import codec, commands, envelope, events, topics
+from streams import producer
+
+FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Way(Protocol):
+    """How records come onto Kafka: `producer.LogProducer`, or the API's."""
+
+    async def append(self, records: Sequence[producer.Record]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A fact to be: its type, whom or what it is about, its content, who asked for it."""
+
+    type: str
+    subject: str
+    content: msgspec.Struct
+    actor: str
+    id: str | None = None
+    time: datetime | None = None
+
+
+def record(entry: Entry, now: datetime | None = None) -> producer.Record:
+    """The record of a fact; its time, unless it has one, is now."""
+    now = now or datetime.now(UTC)
+    event = events.EVENTS[entry.type]
+    assert event.registered, entry.type
+    data = codec.canonical(entry.content)
+    written = envelope.Written(
+        entry.id or str(compat.uuid7()), commands.SOURCE, entry.type, entry.subject,
+        envelope.format_time(entry.time or now), event.dataschema, msgspec.Raw(data),
+        codec.digest(entry.type, data), envelope.format_time(now), entry.actor,
+    )  # fmt: skip
+    return producer.Record(topics.REGISTRY, 0, entry.subject.encode(), envelope.write_fact(written))
+
+
+async def append(way: Way, entries: Sequence[Entry]) -> None:
+    """Write facts and wait for every acknowledgement; raises `errors.Away`."""
+    await way.append([record(entry) for entry in entries])
