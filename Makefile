@@ -15,7 +15,7 @@ RUN := $(BIN)/python
 READY := .venv/.ready-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := install
-.PHONY: install help up down test check slow bench oracle capabilities lock clean
+.PHONY: install help up down watch test check slow bench oracle capabilities lock clean
 
 install: $(READY) ## Make the environment: .venv with every package of the lock, and .venv/bin/heed (the default)
 	@echo "Ready. \`make up\` starts Heed, \`make help\` lists the rest."
@@ -28,6 +28,9 @@ up: $(READY) ## Start Kafka, PostgreSQL, three workers and the API, and play the
 
 down: $(READY) ## Stop what `make up` started; the data stays
 	@exec $(BIN)/heed down $(ARGS)
+
+watch: $(READY) ## Start Prometheus, with Heed's alerts, over the running stack; Ctrl-C stops
+	@exec $(RUN) -m deploy.watch
 
 test: check ## Check, then run every test but the slow ones, on real servers
 	$(RUN) -m pytest -m "not slow" $(ARGS)

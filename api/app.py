@@ -89,10 +89,16 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
     )
     database = servers.Database(chosen.postgres)
 
+    readiness = operations.Readiness(log, database, chosen.homes)
+
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         async with log, database:
-            yield
+            watching = asyncio.create_task(readiness.watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
 
     app = Api(
         route_handlers=list(routes.ALL),
@@ -106,7 +112,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
     app.state.parts = routes.Parts(
         ingest.Ingest(log, chosen.homes, timedelta(seconds=chosen.ahead_seconds)),
         database,
-        operations.Readiness(log, database, chosen.homes),
+        readiness,
     )
     return app
 

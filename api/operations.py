@@ -15,14 +15,18 @@ import time
 from typing import Any, Final
 
 import sqlalchemy as sa
+import structlog
 
 from api import problems, servers
 from projections import tables
-from schemas import errors, topics
+from schemas import errors, metrics, topics
 
 PAGE_SIZE: Final = 100
 LARGEST_PAGE: Final = 1_000
 READY_SECONDS: Final = 1.0
+WATCH_SECONDS: Final = 5.0
+
+_log = structlog.get_logger("api")
 
 _OWNED: Final = (
     sa.select(sa.func.count().label("owned"))
@@ -51,16 +55,29 @@ class Readiness:
         async with self._looking:
             if time.monotonic() - self._looked > READY_SECONDS:
                 log, rest = await asyncio.gather(self._log.reachable(), self._look())
+                metrics.MISSING.labels("kafka").set(not log)
                 self._missing = ([] if log else ["Kafka cannot be reached"]) + rest
                 self._looked = time.monotonic()
         return self._missing
+
+    async def watch(self) -> None:
+        """Looks every few seconds, for the metric, until it is cancelled."""
+        while True:
+            try:
+                await self.missing()
+            except Exception as error:
+                _log.error("cannot look whether all is there", error=type(error).__name__)
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> list[str]:
         try:
             (found,) = await self._database.rows(_OWNED)
         except errors.Away:
+            metrics.MISSING.labels("postgres").set(1)
             return ["PostgreSQL cannot be reached, or its tables are not there yet"]
         owned = min(found["owned"], self._homes)
+        metrics.MISSING.labels("postgres").set(0)
+        metrics.MISSING.labels("homes").set(self._homes - owned)
         return (
             []
             if owned == self._homes

@@ -1,7 +1,8 @@
 """HEED_HOME: who keeps it, which ports it had, which processes run for it, and `stack.json` for tools.
 
 Promises: one keeper a home (a lock that dies with its holder); every file is replaced whole. `stack.json` has
-the shape of docs; the other files are ours alone. Called by `deploy.local` and `deploy.supervisor`.
+the shape of docs, `prometheus/targets.json` that of Prometheus; the other files are ours alone. Called by
+`deploy.local`, `deploy.supervisor` and `deploy.watch`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Home:
         """Gives the home up after a clean stop: nothing runs for it any more."""
         for name in ("stack.json", "running.json"):
             (self.path / name).unlink(missing_ok=True)
+        self.write_targets([])
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -92,6 +94,10 @@ class Home:
         told = self._read("stack.json")
         return dict(told) if told else None
 
+    def write_targets(self, targets: Sequence[Mapping[str, Any]]) -> None:
+        """What Prometheus shall scrape, as its `file_sd` reads it; with the settings of its own beside it."""
+        self._write("prometheus/targets.json", list(targets))
+
     def is_held(self, *names: str) -> bool:
         """Whether a file `hold/<role>` or `hold/<name>` keeps a process from being started again."""
         return any((self.path / "hold" / name).exists() for name in names)
@@ -103,7 +109,9 @@ class Home:
             return None
 
     def _write(self, name: str, content: Any) -> None:
-        fresh = self.path / f".{name}.new"
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_name(f".{path.name}.new")
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(content, indent=2) + "\n")
-        fresh.replace(self.path / name)
+        fresh.replace(path)

@@ -23,6 +23,7 @@ from typing import Annotated, Final
 import psutil
 import typer
 
+from deploy import watch
 from deploy.home import Home
 from deploy.stack import HEED, STOP_ORDER, Asked, Stack
 from deploy.supervisor import Stopped, Supervisor
@@ -98,6 +99,7 @@ def _report(stack: Stack, home: Home, asked: Asked, supervisor: Supervisor, code
         supervisor.say(f"API {stack.url}; every address stands in {home.path / 'stack.json'}.")
     if asked.exit_after_demo:
         return
+    supervisor.say(f"Prometheus and its alerts over this stack: {watch.told(home)}")
     if code != 0:
         supervisor.say(f"The demo ended with exit code {code}; the next `heed up` goes on with it.")
     supervisor.say("Ctrl-C or `heed down` stops it; the data stays.")

@@ -2,9 +2,9 @@
 
 Promises: a process that dies is shown with its last line and started again, after a moment that doubles while
 it keeps dying; one that stops on doubt five times within a minute is left stopped, because a sixth time would
-say the same. `stack.json` follows every change. While `hold/<role>` or `hold/<name>` exists in the home, that
-process is not started again: for tests that need a server to be away. A signal is heeded within a tenth of a
-second, wherever the supervisor waits.
+say the same. `stack.json` and Prometheus's targets follow every change. While `hold/<role>` or `hold/<name>`
+exists in the home, that process is not started again: for tests that need a server to be away. A signal is
+heeded within a tenth of a second, wherever the supervisor waits.
 
 Limits: one thread, no network of its own. Called by `deploy.local`.
 """
@@ -32,6 +32,7 @@ LONGEST_PAUSE: Final = 5.0
 STEADY_SECONDS: Final = 20.0
 DOUBTS: Final = 5
 DOUBT_SECONDS: Final = 60.0
+SCRAPED: Final = ("worker", "api")
 
 
 class Stopped(BaseException):
@@ -174,7 +175,19 @@ class Supervisor:
         child.due = time.monotonic() + child.pause
         child.pause = min(child.pause * 2, LONGEST_PAUSE)
 
+    def _targets(self) -> list[dict[str, Any]]:
+        """Every child that shows metrics, also one that is away just now: its silence shall be seen."""
+        return [
+            {
+                "targets": [f"{processes.LOOPBACK}:{child.port}"],
+                "labels": {"role": child.role, "name": child.name},
+            }
+            for child in self._children
+            if child.role in SCRAPED
+        ]
+
     def _note(self) -> None:
+        self._home.write_targets(self._targets())
         running = [child for child in self._children if child.runs]
         self._home.write_running([(child.role, _pid(child)) for child in running])
         if self._facts:

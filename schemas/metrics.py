@@ -21,6 +21,7 @@ from schemas import errors, events, topics
 HTTP: Final = "http"
 READERS: Final = ("intake", "fold", "registry")
 COMMAND_KINDS: Final = ("engagement.expire",)
+PARTS: Final = ("kafka", "postgres", "homes")
 
 Values = tuple[str, ...] | None
 
@@ -122,6 +123,12 @@ CLAIMS: Final = _counter("heed_claims_total", "Homes and doors claimed by this p
 FENCED: Final = _counter("heed_fenced_total", "Times this process found that another owns what it held.")
 OUTBOX_BACKLOG: Final = _gauge(
     "heed_outbox_backlog", "Commands in the outbox, not yet read back from the log."
+)
+OUTBOX_SECONDS: Final = _gauge(
+    "heed_outbox_seconds", "Age of the oldest command in the outbox; 0 when it is empty."
+)
+MISSING: Final = _gauge(
+    "heed_missing", "What the API finds missing: 1 for a server that is away, else the homes.", part=PARTS
 )
 HTTP_REQUEST_SECONDS: Final = _histogram(
     "heed_http_request_seconds",

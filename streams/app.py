@@ -256,7 +256,9 @@ class Worker:
 
 def run(chosen: settings.Settings) -> None:
     """A worker process, to its end."""
-    (chosen.home / "faust" / chosen.worker_name).mkdir(parents=True, exist_ok=True)
+    folder = chosen.home / "faust" / chosen.worker_name
+    folder.mkdir(parents=True, exist_ok=True)
+    process.recall_fences(folder / "fenced")
     process.set_up_logs(chosen.log_level, worker=chosen.worker_name)
     process.serve_metrics(chosen.metrics_port)
     try:

@@ -262,7 +262,7 @@ class Lane(abc.ABC):
 
     def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
         """Records not read yet, and the age of the oldest: by append time once fetched, else as noticed."""
-        claim = self._claim
+        claim = self._claim or self._lost  # while the database is away the lag is what it was, not nothing
         if claim is None:
             return 0, 0.0
         behind = sum(max(0, (highwater(tp) or 0) - offset) for tp, offset in claim.next.items())

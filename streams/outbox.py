@@ -33,12 +33,15 @@ join unnest(%(homes)s::smallint[], %(after)s::bigint[]) as u(home, after)
     on o.home = u.home and o.id > u.after
 order by o.home, o.id limit %(most)s
 """
-# Purpose: what waits in these homes: commands to publish or to be read back, nudges, contacts in error.
+# Purpose: what waits in these homes: commands to publish or read back and their age, nudges, errors.
 WAITING: Final = """
 select (select count(*) from outbox where home = any(%(homes)s::smallint[])),
     (select count(*) from nudge where home = any(%(homes)s::smallint[])),
-    (select count(distinct subject) from nudge where home = any(%(homes)s::smallint[]) and error is not null)
+    (select count(distinct subject) from nudge where home = any(%(homes)s::smallint[]) and error is not null),
+    (select coalesce(greatest(0, extract(epoch from clock_timestamp() - min(created_at))), 0)::float8
+        from outbox where home = any(%(homes)s::smallint[]))
 """
+SHOWN: Final = (metrics.OUTBOX_BACKLOG, metrics.NUDGES, metrics.CONTACT_ERRORS, metrics.OUTBOX_SECONDS)
 
 
 class Relay:
@@ -101,9 +104,7 @@ class Relay:
         self._after = {home: self._after.get(home, 0) for home in homes}
         connection = self._connected()
         (waiting,) = connection.execute(WAITING, {"homes": homes}).fetchall()
-        for gauge, number in zip(
-            (metrics.OUTBOX_BACKLOG, metrics.NUDGES, metrics.CONTACT_ERRORS), waiting, strict=True
-        ):
+        for gauge, number in zip(SHOWN, waiting, strict=True):
             gauge.set(number)
         if not waiting[0]:
             return False

@@ -8,11 +8,13 @@ Called by: every entry point, and by lanes when they stop on doubt.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 import prometheus_client
@@ -22,6 +24,8 @@ from projections import positions
 from schemas import errors, metrics
 
 QUIET_SECONDS = 10.0
+
+_fences: Path | None = None
 
 
 def set_up_logs(level: str, **bound: str) -> None:
@@ -69,10 +73,31 @@ def serve_metrics(port: int | None) -> None:
         prometheus_client.start_http_server(port, addr="127.0.0.1")
 
 
+def recall_fences(file: Path) -> None:
+    """Count on from what earlier processes of this name left there: a fence ends its process unscraped."""
+    global _fences
+    _fences = file
+    metrics.FENCED.inc(_fenced())
+
+
+def _fenced() -> int:
+    try:
+        return int(_fences.read_text()) if _fences is not None else 0
+    except (OSError, ValueError):  # none yet, or torn by the end of the machine
+        return 0
+
+
+def _note_fence() -> None:
+    metrics.FENCED.inc()
+    if _fences is not None:
+        with contextlib.suppress(OSError):  # the last line says why it ended, with or without the number
+            _fences.write_text(str(_fenced() + 1))
+
+
 def die(error: BaseException) -> NoReturn:
     """End this process at once, without committing anything; the last line says why."""
     if isinstance(error, positions.Fenced):
-        metrics.FENCED.inc()
+        _note_fence()
     code = error.exit_code if isinstance(error, errors.HeedError) else errors.Doubt.exit_code
     if not isinstance(error, errors.HeedError):
         frames = traceback.extract_tb(error.__traceback__)[-6:]

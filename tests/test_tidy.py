@@ -27,6 +27,7 @@ ENTRIES = {
     "streams.cli",  # the console script
     "deploy.contracts",  # python -m
     "deploy.demo_run",  # python -m
+    "deploy.watch",  # python -m
     "projections.migrations.env",  # alembic
     "projections.migrations.versions.0001_first",  # alembic
 }

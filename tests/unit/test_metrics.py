@@ -14,7 +14,7 @@ heed_refused_total{reason} heed_duplicates_total heed_conflicts_total heed_conta
 heed_registered_total{type} heed_row_differences_total heed_lag_records{reader} heed_lag_seconds{reader}
 heed_batch_records
 heed_transaction_seconds heed_row_delay_seconds heed_timer_lateness_seconds{kind} heed_commands_total{kind}
-heed_nudges heed_claims_total heed_fenced_total heed_outbox_backlog
+heed_nudges heed_claims_total heed_fenced_total heed_outbox_backlog heed_outbox_seconds heed_missing{part}
 heed_http_request_seconds{route,method,status} heed_build_info{version,python}"""
 
 
