@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from schemas import topics
@@ -146,6 +147,13 @@ def click(
         **more,
     }
     return json.dumps({name: value for name, value in event.items() if value is not ...}).encode()
+
+
+def dated_to_leave(at: datetime) -> datetime:
+    """The instant of an event that is in its window of twelve months until `at`, and no longer."""
+    if (at.month, at.day) == (2, 29):
+        pytest.skip("nothing leaves a window of twelve months on 29 February")
+    return at.replace(year=at.year - 1)
 
 
 def utc(moment: datetime) -> str:

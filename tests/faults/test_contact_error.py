@@ -8,41 +8,21 @@ from typing import Any
 import pytest
 
 from schemas import topics
+from tests import broken, stack, traffic
 from tests import cluster as clusters
-from tests import stack, traffic
 
-BAD = "trouble"
 SECONDS = 6
-
-# The one function of rows, behind a wrapper that raises for one contact as a broken model would.
-BREAK = """
-alter function heed_data.engagement_at(text[], timestamptz, timestamptz) rename to engagement_at_whole;
-create function heed_data.engagement_at(contacts text[], at timestamptz, upto timestamptz)
-returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
-    volume int, volume_last_30 int, period_months int, valid_until timestamptz)
-language plpgsql stable as $$
-begin
-    if 'trouble' = any(contacts) then
-        raise exception 'this model divides by zero' using errcode = 'division_by_zero';
-    end if;
-    return query select * from heed_data.engagement_at_whole(contacts, at, upto);
-end $$;
-"""
-MEND = """
-drop function heed_data.engagement_at(text[], timestamptz, timestamptz);
-alter function heed_data.engagement_at_whole(text[], timestamptz, timestamptz) rename to engagement_at;
-"""
 
 
 @pytest.mark.capability("LAW-4")
 def test_one_contact_that_raises_stops_nobody(cluster: clusters.Cluster) -> None:
     traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, traffic.click("first"))])
     cluster.settle()
-    cluster.sql(BREAK)
+    cluster.sql(broken.BREAK)
     slow = []
     for second in range(SECONDS):
         events = [
-            traffic.click(BAD, mailing=f"m{second}"),
+            traffic.click(broken.BAD, mailing=f"m{second}"),
             *(traffic.click(f"o{n}", mailing=f"m{second}") for n in range(20)),
         ]
         traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, raw) for raw in events])
@@ -52,17 +32,19 @@ def test_one_contact_that_raises_stops_nobody(cluster: clusters.Cluster) -> None
     cluster.assert_alive(*clusters.THREE)
 
     kept = _nudges(cluster)
-    assert [(one["subject"], one["reason"]) for one in kept] == [(f"contact:{BAD}", "error")]
+    assert [(one["subject"], one["reason"]) for one in kept] == [(f"contact:{broken.BAD}", "error")]
     assert "DivisionByZero: this model divides by zero" in kept[0]["error"]
     assert kept[0]["attempts"] >= 2
-    assert cluster.row(BAD) is None
-    facts = cluster.sql("select count(*) as n from heed_data.fact where subject = %s", f"contact:{BAD}")
+    assert cluster.row(broken.BAD) is None
+    facts = cluster.sql(
+        "select count(*) as n from heed_data.fact where subject = %s", f"contact:{broken.BAD}"
+    )
     assert facts[0]["n"] == SECONDS, "its facts are kept"
     _check_backoff(cluster, kept[0])
 
-    cluster.sql(MEND)
+    cluster.sql(broken.MEND)
     cluster.sql("update heed_data.nudge set retry_at = clock_timestamp()")  # rather than to wait for minutes
-    cluster.wait_row(BAD, SECONDS)
+    cluster.wait_row(broken.BAD, SECONDS)
     stack.eventually(lambda: not _nudges(cluster), "the nudge is gone")
     cluster.settle()
     cluster.check()

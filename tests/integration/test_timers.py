@@ -19,13 +19,6 @@ from tests import stack, traffic
 MS = timedelta(milliseconds=1)
 
 
-def dated_to_leave(at: datetime) -> datetime:
-    """The instant of an event that is in its window of twelve months until `at`, and no longer."""
-    if (at.month, at.day) == (2, 29):
-        pytest.skip("nothing leaves a window of twelve months on 29 February")
-    return at.replace(year=at.year - 1)
-
-
 @pytest.mark.capability("CEE-8", "CEE-6")
 def test_a_row_goes_from_the_table_at_its_instant_and_its_command_arrives(cluster: clusters.Cluster) -> None:
     contacts: dict[str, datetime] = {}
@@ -34,7 +27,9 @@ def test_a_row_goes_from_the_table_at_its_instant_and_its_command_arrives(cluste
         names = [f"leaving-{n}-{uuid.uuid4().hex[:6]}" for n in range(200)]
         contacts.clear()
         contacts.update({name: ends + n * 10 * MS for n, name in enumerate(names)})
-        return names[0], [traffic.click(name, time=dated_to_leave(end)) for name, end in contacts.items()]
+        return names[0], [
+            traffic.click(name, time=traffic.dated_to_leave(end)) for name, end in contacts.items()
+        ]
 
     first, row = _folded_in_time(cluster, 4.0, told)
     assert row["valid_until"] == contacts[first] + MS
@@ -54,7 +49,7 @@ def test_a_row_changes_at_the_end_of_each_window_before_it_goes(cluster: cluster
         contact = f"both-{uuid.uuid4().hex[:6]}"
         return contact, [
             traffic.click(contact, mailing="m1"),
-            traffic.click(contact, mailing="m2", time=dated_to_leave(ends)),
+            traffic.click(contact, mailing="m2", time=traffic.dated_to_leave(ends)),
             traffic.click(
                 contact,
                 mailing="m3",
@@ -104,7 +99,7 @@ def test_without_timers_rows_stay_until_somebody_asks(without_timers: clusters.C
 
     def told(ends: datetime) -> tuple[str, list[bytes]]:
         contact = f"asked-for-{uuid.uuid4().hex[:6]}"
-        return contact, [traffic.click(contact, time=dated_to_leave(ends))]
+        return contact, [traffic.click(contact, time=traffic.dated_to_leave(ends))]
 
     contact, _ = _folded_in_time(cluster, 1.0, told)
     stack.eventually(lambda: _shown(cluster, contact) == 0, "the view shows it no more", 60)

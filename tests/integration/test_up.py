@@ -54,6 +54,11 @@ class Local:
     def left(self) -> list[psutil.Process]:
         return [process for process in self.seen.values() if _runs(process)]
 
+    def targets(self) -> list[tuple[str, str, str]]:
+        """What Prometheus shall scrape: role, name, address."""
+        read = json.loads((self.home / "prometheus" / "targets.json").read_bytes())
+        return sorted((one["labels"]["role"], one["labels"]["name"], one["targets"][0]) for one in read)
+
     def is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.told()['url']}/health/ready", timeout=5) as answer:
@@ -75,6 +80,10 @@ def test_up_detached_restarts_what_dies_survives_its_own_death_and_goes_down(loc
     shown = local.up()
     assert "The ten most engaged contacts" in shown
     _has_the_shape_of_the_docs(local.told())
+    targets = local.targets()
+    assert [name for _, name, _ in targets] == ["api", "worker-1", "worker-2", "worker-3"]
+    assert {f"http://{address}/metrics" for _, _, address in targets} == set(local.told()["metrics"])
+    assert f"HEED_HOME={local.home} make watch" in shown
     assert local.is_ready()
 
     second = local.heed("up", "--detach")
@@ -85,6 +94,8 @@ def test_up_detached_restarts_what_dies_survives_its_own_death_and_goes_down(loc
     os.kill(worker, signal.SIGKILL)
     stack.eventually(lambda: len(local.pids("worker") - {worker}) == 3, "the worker is back")
     assert "was ended by SIGKILL, starting it again" in (local.home / "up.log").read_text()
+
+    assert local.targets() == targets, "also while one was away"
 
     _hold_kafka(local)
 
@@ -102,6 +113,7 @@ def test_up_detached_restarts_what_dies_survives_its_own_death_and_goes_down(loc
     assert (down.returncode, down.stdout) == (0, f"The stack of {local.home} is stopped.\n")
     assert not local.left()
     assert not (local.home / "stack.json").exists()
+    assert local.targets() == []
     assert local.heed("down").stdout == f"No stack was running on {local.home}.\n"
 
 
