@@ -40,7 +40,7 @@ from litestar.types import (
 
 from api import bodies, ingest, operations, problems, routes, servers
 from schemas import errors, metrics, settings
-from streams import producer
+from streams import producer, watchdog
 
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = (
@@ -93,12 +93,15 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
 
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
+        dog = watchdog.Watchdog(chosen.watchdog_seconds, list)
+        dog.start()
         async with log, database:
             watching = asyncio.create_task(readiness.watch())
             try:
                 yield
             finally:
                 watching.cancel()
+        dog.stop()
 
     app = Api(
         route_handlers=list(routes.ALL),

@@ -94,6 +94,11 @@ class Settings:
         "the least that is logged",
     )
     worker_name: str = _setting("worker-1", ("a name that no other worker has", str), "this worker's name")
+    watchdog_seconds: int = _setting(
+        60,
+        _number(0, 86_400),
+        "how long a process may stand still that has work, before it ends; 0: for ever",
+    )
     metrics_port: int | None = _setting(None, _number(0, 65_535), "where a worker shows its metrics")
     api_host: str = _setting("127.0.0.1", ("an address of this machine", str), "where the API listens")
     api_port: int = _setting(8080, _number(0, 65_535), "the port of the API; 0 takes a free one")

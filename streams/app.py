@@ -35,6 +35,7 @@ from streams import (
     producer,
     registry_loop,
     topic_admin,
+    watchdog,
 )  # fmt: skip
 
 LANES = 2
@@ -106,6 +107,8 @@ class Worker:
         )  # fmt: skip
         self.lanes: list[lanes.Lane] = [self.intake, self.registry, *self.folds]
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
+        eyes = watchdog.Eyes(chosen.kafka, chosen.postgres, chosen.worker_name)
+        self.watchdog = watchdog.Watchdog(chosen.watchdog_seconds, self._standings, eyes)
         self._behind: dict[TP, float] = {}
         self._agents()
 
@@ -148,7 +151,7 @@ class Worker:
                 return await topic_admin.check(self.chosen.kafka, self.chosen.homes)
             except errors.Away as away:
                 if not said:
-                    structlog.get_logger().warning("waiting for a server", error=process.first_line(away))
+                    structlog.get_logger().warning("waiting for a server", error=process.told(away))
                 said = True
                 await asyncio.sleep(WAIT_SECONDS)
 
@@ -160,6 +163,9 @@ class Worker:
 
     def _homes(self) -> list[int]:
         return [home for lane in self.folds for home in lane.mine()]
+
+    def _standings(self) -> list[watchdog.Standing]:
+        return [*(lane.standing() for lane in self.lanes), self.relay.standing()]
 
     def _consumer(self) -> batches.Consumer:
         return cast("batches.Consumer", self.app.consumer)
@@ -196,6 +202,7 @@ class Worker:
         for lane in self.lanes:
             lane.start()
         self.relay.start()
+        self.watchdog.start()
         await self.app.start()
         # What was loaded stays: a full collection over it would hold up every lane for tens of milliseconds.
         gc.collect()
@@ -203,6 +210,7 @@ class Worker:
 
     async def _stop(self) -> None:
         structlog.get_logger().info("stopping")
+        self.watchdog.stop()
         await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
         await asyncio.to_thread(self.relay.stop)
         try:

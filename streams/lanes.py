@@ -23,7 +23,7 @@ from faust.types import TP
 
 from projections import database, positions
 from schemas import errors, metrics
-from streams import batches, claims, log, process
+from streams import batches, claims, log, process, watchdog
 
 HEARTBEAT = 2.0  # seconds between proofs of life of an idle lane
 TICK = 0.1  # seconds between looks for nudges and due rows
@@ -58,9 +58,11 @@ class Lane(abc.ABC):
         self._stopping = False
         self._working = threading.Lock()
         self._waits = 0
+        self._tries = 0  # to reach a server, in all
         self._beat = 0.0
         self._oldest = 0.0
         self._behind_since = 0.0
+        self._turns = 0  # that found something to do
         self.connection: psycopg.Connection | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -166,7 +168,9 @@ class Lane(abc.ABC):
         if claim is None:
             return False
         with self._working:
-            return self._turn(claim, batch, more)
+            more = self._turn(claim, batch, more)
+        self._turns += more
+        return more
 
     def _turn(self, claim: claims.Claim, batch: batches.Batch | None, more: bool) -> bool:
         if batch is not None:
@@ -242,7 +246,8 @@ class Lane(abc.ABC):
 
     def _connected(self) -> psycopg.Connection:
         if self.connection is None or self.connection.closed:
-            self.connection = database.connect(self.dsn, self.path, f"{self.owner} {self.name}")
+            name = f"{self.owner} {self.name} {metrics.version()}"  # as `heed doctor` reads it
+            self.connection = database.connect(self.dsn, self.path, name)
             self.opened(self.connection)
         return self.connection
 
@@ -255,9 +260,10 @@ class Lane(abc.ABC):
             self.connection.close()
         self._wake()
         if self._waits % 20 == 0:
-            self._log.warning("waiting for a server", error=process.first_line(error))
+            self._log.warning("waiting for a server", error=process.told(error))
         delay = min(PATIENCE[1], PATIENCE[0] * 2**self._waits)
         self._waits = min(self._waits + 1, 1000)
+        self._tries += 1
         time.sleep(delay * (0.5 + random.random() / 2))
 
     def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
@@ -271,6 +277,13 @@ class Lane(abc.ABC):
             return 0, 0.0
         self._behind_since = self._oldest or self._behind_since or time.time()
         return behind, max(0.0, time.time() - self._behind_since)
+
+    def standing(self) -> watchdog.Standing:
+        """Where this lane stands, for the watchdog: told by any thread, without a lock."""
+        _, nexts = self.claimed()
+        mark = (self._claims, self._tries, self._turns, sum(nexts.values()))
+        session = watchdog.session(self.connection)
+        return watchdog.Standing(self.name, mark, self._thread.ident, nexts, session, idle=not self._wanted)
 
     def moved(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> None:
         """A transaction has committed: stand behind these spans."""

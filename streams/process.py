@@ -17,10 +17,12 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+import aiokafka.errors
 import prometheus_client
+import psycopg
 import structlog
 
-from projections import positions
+from projections import database, positions
 from schemas import errors, metrics
 
 QUIET_SECONDS = 10.0
@@ -100,10 +102,9 @@ def die(error: BaseException) -> NoReturn:
         _note_fence()
     code = error.exit_code if isinstance(error, errors.HeedError) else errors.Doubt.exit_code
     if not isinstance(error, errors.HeedError):
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = [f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+        where = [place(frame) for frame in traceback.extract_tb(error.__traceback__)[-6:]]
         structlog.get_logger().error("unexpected error", where=where)
-    structlog.get_logger().error("stopped", why=f"{type(error).__name__}: {first_line(error)}", exit=code)
+    structlog.get_logger().error("stopped", why=told(error), exit=code)
     sys.stderr.flush()
     os._exit(code)
 
@@ -115,6 +116,20 @@ def leave(why: str) -> NoReturn:
     os._exit(0)
 
 
-def first_line(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error in one line: its name and, where its text can hold no value that was sent, the first line.
+
+    Texts of ours name no values. Of others' only those of servers that are away are known not to.
+    """
+    name = type(error).__name__
+    if isinstance(error, psycopg.Error) and not database.is_away(error):
+        return f"{name}: SQLSTATE {error.sqlstate}" if error.sqlstate else name
+    if not isinstance(error, errors.HeedError | psycopg.Error | OSError | aiokafka.errors.KafkaError):
+        return name
     lines = str(error).strip().splitlines()
-    return lines[0][:400] if lines else ""
+    return f"{name}: {lines[0][:400]}" if lines else name
+
+
+def place(frame: traceback.FrameSummary) -> str:
+    """A place in the code."""
+    return f"{'/'.join(frame.filename.rsplit('/', 2)[-2:])}:{frame.lineno} {frame.name}"
