@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from schemas import errors, settings
-from streams import cli_parked
+from streams import cli_health, cli_parked
 from streams.console import Json, answer, chosen, of_api, servers
 
 HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
@@ -34,6 +34,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(cli_parked.app, name="parked")
 app.add_typer(engagement_app, name="engagement")
 app.add_typer(settings_app, name="settings")
+app.add_typer(cli_health.app)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ TRIES = 30
 async def create(bootstrap: str, homes: int) -> list[str]:
     """Create what is missing, then check everything; answers the names created."""
     wanted = {topic.name: topic for topic in topics.all_topics(homes)}
-    admin = await _connect(bootstrap)
+    admin = await connect(bootstrap)
     try:
         missing = sorted(set(wanted) - set(await admin.list_topics()))
         if missing:
@@ -41,22 +41,23 @@ async def create(bootstrap: str, homes: int) -> list[str]:
 
 async def check(bootstrap: str, homes: int) -> None:
     """Raise `errors.Doubt` when a topic is missing or not as declared, `errors.Away` when Kafka is."""
-    admin = await _connect(bootstrap)
+    admin = await connect(bootstrap)
     try:
-        wrong = await _wrong(admin, homes)
+        found = await wrong(admin, homes)
         for _ in range(TRIES):
-            if not any("is missing" in one for one in wrong):
+            if not any("is missing" in one for one in found):
                 break
             # A topic that was just created takes a moment to be known to the broker that answers.
             await asyncio.sleep(0.1)
-            wrong = await _wrong(admin, homes)
-        if wrong:
-            raise errors.Doubt("; ".join(wrong))
+            found = await wrong(admin, homes)
+        if found:
+            raise errors.Doubt("; ".join(found))
     finally:
         await admin.close()
 
 
-async def _wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
+async def wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
+    """What is not as declared: `what: what to do`, one for each."""
     wanted = topics.all_topics(homes)
     there = set(await admin.list_topics())
     found = [f"topic {t.name} is missing: run `heed topics create`" for t in wanted if t.name not in there]
@@ -101,7 +102,8 @@ def _raise_refused(answer: object) -> None:
             )
 
 
-async def _connect(bootstrap: str) -> AIOKafkaAdminClient:
+async def connect(bootstrap: str) -> AIOKafkaAdminClient:
+    """A started client, to be closed; raises `errors.Away`."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
     try:
         await admin.start()
