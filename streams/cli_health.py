@@ -6,7 +6,6 @@ Called by: `streams.cli`, which registers them.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 import typer
@@ -21,11 +20,10 @@ def doctor(as_json: console.Json = False) -> None:
     """Look at all that Heed leans on: each line is ok, or what is wrong and what to do."""
     from schemas import settings
     from streams import doctor as doctor_looks
-    from streams import doctor_postgres, doctors
+    from streams import doctors
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what is away is told once, by us
-    stated = frozenset(one for one in doctor_postgres.HELD if os.environ.get(settings.variable(one)))
-    patient = doctor_looks.Patient(console.servers(), stated)
+    patient = doctor_looks.Patient(console.servers(), settings.stated())
     found = doctor_looks.examine(patient, doctors.SERVERS, doctors.ALL)
     if as_json:
         console.answer({"items": [one.as_dict() for one in found]}, True, "")

@@ -15,15 +15,14 @@ from typing import Any, Final
 
 import psycopg
 
+from projections import registry
 from projections.migrations import sql
-from schemas import errors, metrics, topics
+from schemas import errors, metrics, settings, topics
 from streams import doctor, doctor_kafka
 
 SECONDS: Final = 4
 LAST: Final = 10_000  # records at the doors of which not more than a hundredth should be parked
 SILENT: Final = 10
-
-HELD: Final = ("engagement_period_months", "keep_row_without_clicks")  # people change them while Heed runs
 
 REVISION: Final = "select version_num from heed_ops.schema_version"
 # Purpose: who owns how many partitions, by topic, and for how long they have said nothing.
@@ -60,7 +59,7 @@ def connect(patient: doctor.Patient) -> psycopg.Connection:
             autocommit=True,
             application_name="heed doctor",
             connect_timeout=SECONDS,
-            options=f"-c timezone=UTC -c statement_timeout={SECONDS}s",
+            options=f"-c timezone=UTC -c statement_timeout={SECONDS}s -c search_path=heed_data,heed_ops",
         )
     except psycopg.OperationalError as error:
         raise errors.Away(
@@ -101,11 +100,11 @@ def tables(patient: doctor.Patient) -> list[doctor.Finding]:
 def settings_in_force(patient: doctor.Patient) -> list[doctor.Finding]:
     """Settings that people change while Heed runs: what holds, against what this environment says."""
     with connect(patient) as asked:
-        cursor = asked.execute("select period_months, keep_row_without_clicks from heed_data.rule")
-        rows = cursor.fetchall()
-    if not rows:
-        return [doctor.wrong("settings", "the tables hold no rule", "Run `heed migrate`.")]
-    held = dict(zip(HELD, rows[0], strict=True))
+        held = {name: settings.parse(name, value) for name, value in registry.values(asked).items()}
+    missing = [name for name in settings.CHANGING if name not in held]
+    if missing:
+        do = "The worker that has the registry writes the first values: see `homes` and `lag`."
+        return [doctor.wrong("settings", f"the registry has no value yet of {', '.join(missing)}", do)]
     return compare(patient, held)
 
 
@@ -115,7 +114,7 @@ def compare(patient: doctor.Patient, held: dict[str, Any]) -> list[doctor.Findin
         doctor.wrong(
             "settings",
             f"{name} is {value} in force, and {getattr(patient.chosen, name)} in this environment",
-            "The one in force holds. Take the variable out, or set it to the same.",
+            "The one in force holds. Take the variable out, or set it to the same value.",
         )
         for name, value in held.items()
         if name in patient.stated and getattr(patient.chosen, name) != value
