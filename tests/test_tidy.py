@@ -40,6 +40,7 @@ TESTS_OF_THE_WHOLE = {
     "local",
     "oracle",
     "servers",
+    "soak",
     "stack",
     "tidy",
 }

@@ -47,12 +47,6 @@ begin
     end if;
     return null;
 end $$;
-create trigger brake before insert on heed_data.fact
-    for each statement execute function brakes.brake('after the compare-and-set');
-create trigger brake after insert on heed_data.engagement
-    for each statement execute function brakes.brake('before COMMIT');
-create constraint trigger brake_at_commit after insert or update on heed_data.engagement
-    deferrable initially deferred for each row execute function brakes.brake('inside COMMIT');
 create function brakes.on_stage() returns event_trigger language plpgsql as $$
 begin
     if exists (select from pg_event_trigger_ddl_commands() where object_identity = 'pg_temp.incoming') then
@@ -62,6 +56,17 @@ begin
 end $$;
 create event trigger brakes_on_stage on ddl_command_end when tag in ('CREATE TABLE')
     execute function brakes.on_stage();
+"""
+FIT = """
+drop trigger if exists brake on heed_data.fact;
+drop trigger if exists brake on heed_data.engagement;
+drop trigger if exists brake_at_commit on heed_data.engagement;
+create trigger brake before insert on heed_data.fact
+    for each statement execute function brakes.brake('after the compare-and-set');
+create trigger brake after insert on heed_data.engagement
+    for each statement execute function brakes.brake('before COMMIT');
+create constraint trigger brake_at_commit after insert or update on heed_data.engagement
+    deferrable initially deferred for each row execute function brakes.brake('inside COMMIT');
 """
 AT = """
 select pid, application_name, state, wait_event_type, wait_event, query, backend_xid is not null as writes,
@@ -77,6 +82,11 @@ class Brakes:
     def __init__(self, servers: stack.Servers, dsn: str) -> None:
         self._dsn = servers.postgres.dsn("postgres", dsn.rpartition("/")[2])
         self._run(INSTALL)
+        self.fit()
+
+    def fit(self) -> None:
+        """Put the brakes on the tables that are live now; a replay that was swapped in brings others."""
+        self._run(FIT)
 
     def press(self, worker: str, moment: Moment, seconds: float) -> None:
         """From now on the worker's transactions sleep at this moment."""
@@ -90,12 +100,8 @@ class Brakes:
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
-            found[:] = [
-                one
-                for one in self.sessions(worker)
-                if one["wait_event"] == "PgSleep"
-                and one["query"].strip().lower().startswith(moment.statement.lower())
-            ]
+            one = self.at(worker, moment)
+            found[:] = [one] if one else []
             return bool(found)
 
         stack.eventually(there, f"{worker} stands {moment.name}", timeout, 0.01)
@@ -104,6 +110,18 @@ class Brakes:
     def sessions(self, worker: str) -> list[dict[str, Any]]:
         """The sessions of the worker's fold lanes."""
         return self._run(AT, f"{worker} fold-%")
+
+    def at(self, worker: str, moment: Moment) -> dict[str, Any] | None:
+        """The session of the worker that sleeps at this moment now, if one does."""
+        return next(
+            (
+                one
+                for one in self.sessions(worker)
+                if one["wait_event"] == "PgSleep"
+                and one["query"].strip().lower().startswith(moment.statement.lower())
+            ),
+            None,
+        )
 
     def session(self, pid: int) -> dict[str, Any] | None:
         return next((one for one in self._run(AT, "%") if one["pid"] == pid), None)
