@@ -133,8 +133,8 @@ class Soak:
         """Inflict the plan, with the operator's steps in between."""
         seconds = self.minutes * 60
         faults = plan.plan(self.seed, seconds, disk=stand.disks, only=self.only)
-        breaker = inflict.Breaker(stand, faults, write)
         operator = Operator(stand, write, seconds)
+        breaker = inflict.Breaker(stand, faults, write)
         until = time.monotonic() + seconds
         try:
             while time.monotonic() < until or operator.busy:

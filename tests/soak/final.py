@@ -37,10 +37,10 @@ def state(bootstrap: str, dsn: str) -> checker.State:
         [(asked,)] = connection.execute(NOW.encode()).fetchall()
         at = found[0][0] if found else asked
         rows = {line[1]: model.Row(*line[1:]) for line in found}
-    return checker.State(at, log, kept, rows, _commands(bootstrap))
+    return checker.State(at, log, kept, rows, commands(bootstrap))
 
 
-def _commands(bootstrap: str) -> list[tuple[str, int, str]]:
+def commands(bootstrap: str) -> list[tuple[str, int, str]]:
     found = []
     for record in broker.records(bootstrap, "commands"):
         told = json.loads(record.value)

@@ -46,7 +46,7 @@ class Link:
             self._open.clear()
             return
         if mode == RESET:
-            for writer in self._writers:
+            for writer in list(self._writers):
                 _reset(writer)
         self._open.set()
 
@@ -85,7 +85,7 @@ class Link:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Close with RST instead of FIN."""
     found = cast("socket.socket | None", writer.get_extra_info("socket"))
-    if found is not None:
+    if found is not None and found.fileno() >= 0:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 

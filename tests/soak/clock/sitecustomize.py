@@ -9,7 +9,9 @@ Called by: nobody; the workers and the API of a soak start with it.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
+import gc
 import os
 import time
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 FILE = os.environ.get("SOAK_CLOCK", "")
 LOOK_SECONDS = 0.2
 
-_time, _time_ns, _monotonic, _plain = time.time, time.time_ns, time.monotonic, datetime.datetime
+_time, _time_ns, _monotonic = time.time, time.time_ns, time.monotonic
 _seen = [-1.0, 0.0]
 
 
@@ -34,40 +36,26 @@ def offset() -> float:
     return _seen[1]
 
 
-class _Like(type):
-    """A datetime is a datetime, whichever of the two classes is asked."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, _plain)
-
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, _plain)
+def _now(_: type, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(time.time(), tz)
 
 
-class Stepped(_plain, metaclass=_Like):  # type: ignore[valid-type, misc]
-    """`datetime.datetime` with another now; makes plain datetimes."""
-
-    def __new__(cls, *given: Any, **named: Any) -> Any:
-        return _plain(*given, **named)
-
-    @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        return _plain.fromtimestamp(_time() + offset(), tz)
-
-    @classmethod
-    def utcnow(cls) -> Any:
-        return _plain.fromtimestamp(_time() + offset(), datetime.UTC).replace(tzinfo=None)
-
-    @classmethod
-    def today(cls) -> Any:
-        return cls.now()
+def _utcnow(_: type) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
 
 
 def install() -> None:
-    """From now on this process lives by the stepped clock."""
+    """From now on this process lives by the stepped clock.
+
+    The class itself gets other methods, since libraries tell types by it: its dictionary is reached by the
+    way that the garbage collector knows.
+    """
     time.time = lambda: _time() + offset()
     time.time_ns = lambda: _time_ns() + int(offset() * 1_000_000_000)
-    datetime.datetime = Stepped  # type: ignore[misc]
+    methods: dict[str, Any] = gc.get_referents(datetime.datetime.__dict__)[0]
+    methods["now"] = methods["today"] = classmethod(_now)
+    methods["utcnow"] = classmethod(_utcnow)
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))
 
 
 if FILE:
