@@ -1,15 +1,19 @@
 """Bring a database to this version of Heed's tables.
 
 Promises: idempotent; one at a time (an advisory lock), so that every worker may call it; nothing half-made
-(one transaction). The first values of the rules come from the settings, once.
+(one transaction). Workers may fold meanwhile: what it locks, it waits for only a moment, and tries again, so
+that nobody stands behind it while it stands behind a dashboard's long query. The first values of the rules come from the settings, once.
 Limits: PostgreSQL 15 and later.
 Called by: `heed migrate`, tests.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from pathlib import Path
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
@@ -19,14 +23,34 @@ from schemas import errors, settings
 
 LOCK = 0x4EED_0001
 MINIMUM = 150000
+LOCK_WAIT = "300ms"  # how long others may stand behind an attempt
+PATIENCE = 120.0  # seconds of attempts
 
 
 def upgrade(dsn: str, chosen: settings.Settings | None = None) -> None:
     """Create or upgrade the schemas; raises `errors.Away` when the server cannot be reached."""
     chosen = chosen or settings.Settings.load({})
     engine = sqlalchemy.create_engine(sqlalchemy_url(dsn), poolclass=sqlalchemy.NullPool)
+    until = time.monotonic() + PATIENCE
+    try:
+        while not _attempt(engine, chosen):
+            if time.monotonic() > until:
+                raise errors.Away(
+                    f"Another session has held Heed's tables for {PATIENCE:.0f} s: see pg_stat_activity for "
+                    "the oldest transaction, end it or wait for it, and run `heed migrate` again."
+                )
+            time.sleep(random.uniform(0.2, 0.6))
+    except sqlalchemy.exc.OperationalError as error:
+        raise errors.Away(f"PostgreSQL cannot be reached or refused: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def _attempt(engine: sqlalchemy.Engine, chosen: settings.Settings) -> bool:
+    """The whole upgrade in one transaction; False when somebody held what it needs to lock."""
     try:
         with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f"set local lock_timeout = '{LOCK_WAIT}'"))
             _require_version(connection)
             connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(:k)"), {"k": LOCK})
             _roles(connection)
@@ -45,9 +69,10 @@ def upgrade(dsn: str, chosen: settings.Settings | None = None) -> None:
                 {"months": chosen.engagement_period_months, "keep": chosen.keep_row_without_clicks},
             )
     except sqlalchemy.exc.OperationalError as error:
-        raise errors.Away(f"PostgreSQL cannot be reached or refused: {error.orig}") from error
-    finally:
-        engine.dispose()
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            return False
+        raise
+    return True
 
 
 def sqlalchemy_url(dsn: str) -> str:

@@ -1,7 +1,8 @@
 """PostgreSQL is put back from an earlier backup: Heed catches up by itself, and nothing takes effect twice.
 
-The drill 'Backup and restore' of docs/operations.md. Positions are in the same backup as the rows, so what was
-folded since is read again from the log; what was taken in since is read again from the doors, and is a copy.
+The drill 'Backup and restore' of docs/operations.md. Positions are in the same backup as the rows, so what
+was folded since is read again from the log; what was taken in since is read again from the doors, and is a
+copy.
 """
 
 from __future__ import annotations
