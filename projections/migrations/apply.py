@@ -2,7 +2,8 @@
 
 Promises: idempotent; one at a time (an advisory lock), so that every worker may call it; nothing half-made
 (one transaction). Workers may fold meanwhile: what it locks, it waits for only a moment, and tries again, so
-that nobody stands behind it while it stands behind a dashboard's long query. The first values of the rules come from the settings, once.
+that nobody stands behind it while it stands behind a dashboard's long query. The first values of the rules
+come from the settings, once.
 Limits: PostgreSQL 15 and later.
 Called by: `heed migrate`, tests.
 """
