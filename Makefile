@@ -15,7 +15,7 @@ RUN := $(BIN)/python
 READY := .venv/.ready-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := install
-.PHONY: install help up down watch test check slow bench oracle capabilities lock clean
+.PHONY: install help up down watch test check slow soak bench oracle capabilities lock clean
 
 install: $(READY) ## Make the environment: .venv with every package of the lock, and .venv/bin/heed (the default)
 	@echo "Ready. \`make up\` starts Heed, \`make help\` lists the rest."
@@ -44,6 +44,9 @@ check: $(READY) ## Format, lint, strict types, import contracts, tidiness
 
 slow: $(READY) ## Run the slow tests: long faults, memory, more examples of the laws
 	$(RUN) -m pytest -m slow $(ARGS)
+
+soak: $(READY) ## Break everything under load for 30 minutes and check the history; ARGS="--minutes 5 --seed 7"
+	$(RUN) -m tests.soak $(ARGS)
 
 bench: $(READY) ## Measure every rung beside its neighbours; results are printed and kept
 	$(RUN) -m tests.bench $(ARGS)
