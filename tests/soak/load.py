@@ -58,10 +58,7 @@ class Told:
         dice = random.Random(f"{self.seed} {number}")
         luck = dice.random()
         if luck < 0.01:
-            # by HTTP there is no door to be wrong, and what is ahead of its time does not stay so
-            bad = dice.choice(
-                [one for one in generator.rubbish(self.began) if one.reason not in ("future", "wrong_door")]
-            )
+            bad = dice.choice(_bad_by_every_way(self.began))
             return Event(number, bad.door, bad.raw, None)
         if luck < 0.07 and number > 100:
             earlier = number - dice.randrange(1, 100)
@@ -95,6 +92,12 @@ class Told:
     def contact(self, dice: random.Random) -> str:
         """A contact; a few have many events, most have few."""
         return f"c{int(self.contacts * dice.random() ** 2)}"
+
+
+def _bad_by_every_way(now: datetime) -> list[generator.Sent]:
+    """Rubbish that HTTP refuses too: there is no door to be wrong, and an id or a time is given by the API."""
+    found = [one for one in generator.rubbish(now) if one.reason not in ("future", "wrong_door")]
+    return [one for one in found if one.reason != "invalid" or (b'"id"' in one.raw and b'"time"' in one.raw)]
 
 
 def _a_year_before(moment: datetime) -> datetime:
