@@ -47,7 +47,7 @@ def test_tables_are_migrated_while_three_workers_fold(
     cluster: clusters.Cluster, following: next_version.NextVersion
 ) -> None:
     """Behind a dashboard's transaction, which holds the tables that the migration changes."""
-    sent = _events(30 * RATE, "migrate")
+    sent = _events(60 * RATE, "migrate")
     with traffic.Traffic(cluster.bootstrap, sent, RATE) as load, _Waits(cluster.dsn) as waits:
         cluster.wait_row_count(50)
         with _dashboard(cluster.dsn) as held:

@@ -95,7 +95,7 @@ class Told:
 
 
 def _bad_by_every_way(now: datetime) -> list[generator.Sent]:
-    """Rubbish that HTTP refuses too: there is no door to be wrong, and an id or a time is given by the API."""
+    """Rubbish that HTTP refuses too: there is no door to be wrong, and the API gives ids and times."""
     found = [one for one in generator.rubbish(now) if one.reason not in ("future", "wrong_door")]
     return [one for one in found if one.reason != "invalid" or (b'"id"' in one.raw and b'"time"' in one.raw)]
 
