@@ -40,7 +40,7 @@ KINDS = {*RUN, "text", "text answer", "json"}
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 MARK = "\x1e"  # stands between the outputs of two blocks
 # Read by the examples and by the local stack, no settings of Heed's.
-OTHER_VARIABLES = {"HEED_URL", "HEED_CACHE"}
+OTHER_VARIABLES = {"HEED_URL", "HEED_CACHE", "HEED_DASHBOARDS"}
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

@@ -26,6 +26,7 @@ FUNCTION_LINES = 60
 ENTRIES = {
     "streams.cli",  # the console script
     "deploy.contracts",  # python -m
+    "deploy.dashboards",  # python -m
     "deploy.demo_run",  # python -m
     "deploy.watch",  # python -m
     "projections.migrations.env",  # alembic

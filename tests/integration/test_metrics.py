@@ -22,7 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from deploy.processes import free_ports
 from schemas import commands, metrics, topics
+from schemas import registry as facts
 from schemas.topics import all_topics
+from streams import registry
 from tests import broken, prometheus, stack, traffic
 from tests import cluster as clusters
 
@@ -230,8 +232,8 @@ def _falsify(watched: Watched, contact: str) -> None:
 @moves("heed_lag_records", "heed_lag_seconds", "heed_outbox_backlog", "heed_outbox_seconds")
 def test_readers_that_stand_still(watched: Watched) -> None:
     """Somebody holds a lock on their positions, for longer than they wait for it."""
-    records = {reader: watched.mark("heed_lag_records", reader=reader) for reader in ("intake", "fold")}
-    seconds = {reader: watched.mark("heed_lag_seconds", reader=reader) for reader in ("intake", "fold")}
+    records = [watched.mark("heed_lag_records", reader=reader) for reader in metrics.READERS]
+    seconds = [watched.mark("heed_lag_seconds", reader=reader) for reader in metrics.READERS]
     backlog, age = watched.mark("heed_outbox_backlog"), watched.mark("heed_outbox_seconds")
     now = datetime.now(UTC)
     command = commands.make("engagement.expire", 0, [("nobody", now)], now)
@@ -239,15 +241,16 @@ def test_readers_that_stand_still(watched: Watched) -> None:
         locking.execute("lock table heed_data.position, heed_ops.position in share mode")
         watched.tell(traffic.click("waits"))
         watched.post("/v1/events", _click("waits"))
+        _decide(watched)
         watched.cluster.sql(
             "insert into heed_ops.outbox (home, event_id, topic, key, body)"
             " values (0, %s, 'commands', 'home:0', %s)",
             command.id,
             command.body,
         )
-        for mark in (backlog, age, *records.values(), *seconds.values()):
+        for mark in (backlog, age, *records, *seconds):
             mark.rises()
-    for mark in (backlog, age, *records.values(), *seconds.values()):
+    for mark in (backlog, age, *records, *seconds):
         mark.returns()
 
 
@@ -262,6 +265,21 @@ def test_a_row_that_falls_due(watched: Watched) -> None:
     watched.tell(traffic.click("leaving", time=traffic.dated_to_leave(ends)))
     lateness.changes_by(1)
     told.changes_by(1)
+
+
+def _decide(watched: Watched) -> None:
+    """A setting, set to what it is: a fact of the registry."""
+    name = "engagement_period_months"
+    told = facts.SettingChanged(name, "12")
+    entry = registry.Entry("setting.changed", facts.setting(name), told, "test")
+    traffic.send_all(watched.cluster.bootstrap, [(topics.REGISTRY, registry.record(entry).value)])
+
+
+@moves("heed_registered_total")
+def test_a_fact_of_the_registry(watched: Watched) -> None:
+    registered = watched.mark("heed_registered_total", type="setting.changed")
+    _decide(watched)
+    registered.changes_by(1)
 
 
 @moves("heed_claims_total")
