@@ -14,10 +14,8 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-import msgspec
-
-from api import engagement, ingest, operations, problems
-from schemas import errors, events, identity
+from api import engagement, ingest, openapi_events, operations, problems
+from schemas import errors, identity
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _NUMBERS: Final = ("recency", "frequency", "volume", "volume_last_30")
@@ -124,7 +122,7 @@ def _page() -> list[dict[str, Any]]:
         {
             "name": "after",
             "in": "query",
-            "schema": {"type": "string"},
+            "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
             "description": "`next` of the page before",
         },
         {"name": "limit", "in": "query", "schema": page},
@@ -133,7 +131,7 @@ def _page() -> list[dict[str, Any]]:
 
 def _post_events() -> dict[str, Any]:
     event, several = _ref("Event"), {"type": "array", "items": _ref("Event")}
-    key = {"type": "string", "minLength": 1, "maxLength": ingest.MAX_KEY_CHARACTERS}
+    key = {"type": "string", "maxLength": ingest.MAX_KEY_CHARACTERS, "pattern": "^[!-~]([ -~]*[!-~])?$"}
     return {
         "summary": "Send events; answered when the log has them",
         "description": "Binary CloudEvents, with `ce-` headers, are taken too. At most 32 KB an event and "
@@ -186,7 +184,7 @@ def _schemas() -> dict[str, Any]:
         "Refreshed": _object({"refreshed": {"type": "integer", "minimum": 0}}),
         "ParkedPage": _object({"items": {"type": "array", "items": _parked()}, "next": _nullable("string")}),
         "Health": _object({"status": {"type": "string"}}),
-        **_events(),
+        **openapi_events.components(_TEMPLATE),
     }
 
 
@@ -240,36 +238,3 @@ def _parked() -> dict[str, Any]:
             "parked_at": _nullable("string", format="date-time"),
         }
     )
-
-
-def _events() -> dict[str, Any]:
-    """A schema for each type, told apart by `type`, and one that is any of them."""
-    taken = events.built()
-    structs = [event.struct for event in taken if event.struct is not None]
-    _, found = msgspec.json.schema_components(structs, ref_template=_TEMPLATE)
-    for event in taken:
-        assert event.struct is not None
-        found[event.name] = _object(
-            {
-                "specversion": {"const": "1.0"},
-                "type": {"const": event.name},
-                "source": {"type": "string", "minLength": 1},
-                "subject": {"type": "string", "description": "`contact:` and the contact's id"},
-                "data": _ref(event.struct.__name__),
-            }
-        )
-        found[event.name]["properties"] |= {
-            "id": {"type": "string", "description": "Given by the sender, or made by Heed and answered"},
-            "time": {
-                "type": "string",
-                "format": "date-time",
-                "description": "Absent: the moment of acceptance",
-            },
-            "dataschema": {"const": event.dataschema},
-        }
-    mapping = {event.name: _TEMPLATE.format(name=event.name) for event in taken}
-    found["Event"] = {
-        "oneOf": [_ref(event.name) for event in taken],
-        "discriminator": {"propertyName": "type", "mapping": mapping},
-    }
-    return found

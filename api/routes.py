@@ -42,17 +42,23 @@ class Parts:
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
-    """Refuses a query parameter that the route does not take (a guard of every route under /v1)."""
+    """Refuses a query parameter that the route does not take (a guard of every route under /v1).
+
+    `null` is no value of any: what converts parameters would take it for one that was left out.
+    """
     query = connection.scope["query_string"]
     if not query:
         return
     taken: tuple[str, ...] = route.opt.get("parameters", ())
-    sent = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    sent = [name for name, _ in pairs]
     if "as_of" in sent and "as_of" not in taken:
         raise problems.Problem(problems.WRONG_PARAMETER, "as_of is not taken yet: answers are for now.")
     if len(sent) != len(set(sent)) or not set(sent) <= set(taken):
         known = f"takes each of {', '.join(taken)} at most once" if taken else "takes no parameters"
         raise problems.Problem(problems.WRONG_PARAMETER, f"This route {known}.")
+    if empty := [name for name, value in pairs if value.lower() == "null"]:
+        raise problems.Problem(problems.WRONG_PARAMETER, f"Parameter {empty[0]}: not what the route takes.")
 
 
 @post("/v1/events", guards=[takes_parameters])

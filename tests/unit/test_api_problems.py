@@ -95,7 +95,8 @@ def test_a_wrong_method(client: TestClient[Litestar], method: str, path: str) ->
 def test_a_parameter_that_the_route_does_not_take(
     client: TestClient[Litestar], method: str, path: str
 ) -> None:
-    for query in (f"{WORD}=1", f"as_of={WORD}", f"reason={WORD}&reason=x", f"limit={WORD}", f"after={WORD}"):
+    queries = (f"{WORD}=1", f"as_of={WORD}", f"reason={WORD}&reason=x", f"limit={WORD}", f"after={WORD}")
+    for query in (*queries, "reason=null", "after=NULL", "limit=null"):
         check(client.request(method, f"{address(path)}?{query}"), problems.WRONG_PARAMETER)
 
 
