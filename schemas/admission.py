@@ -140,7 +140,7 @@ def _read(raw: bytes) -> envelope.Incoming:
     try:
         event = _decoded(raw)
     except msgspec.ValidationError as error:
-        raise _shapeless(raw, str(error)) from None
+        raise _shapeless(str(error)) from None
     except (ValueError, RecursionError):
         raise codec.Unreadable(Reason.UNDECODABLE, _NO_JSON) from None
     source, id = event.source, event.id
@@ -157,12 +157,8 @@ def _read(raw: bytes) -> envelope.Incoming:
     return event
 
 
-def _shapeless(raw: bytes, text: str) -> codec.Unreadable:
-    """Why no envelope could be read. The rest of the bytes may not even be JSON."""
-    try:
-        codec.mended(raw)
-    except (ValueError, RecursionError):
-        return codec.Unreadable(Reason.UNDECODABLE, _NO_JSON)
+def _shapeless(text: str) -> codec.Unreadable:
+    """Why no envelope could be read from what is JSON."""
     match = _attribute(text)
     return codec.Unreadable(Reason.INVALID, _RULES.get(match[1], _NO_OBJECT) if match else _NO_OBJECT)
 
@@ -173,7 +169,10 @@ def _decoded(raw: bytes) -> envelope.Incoming:
     try:
         return _decode(raw)
     except msgspec.ValidationError:
-        raise
+        once = codec.once_each(raw)  # raises for the rest of the bytes, which may not even be JSON
+        if once is None:
+            raise
+        return _decode(once)
     except msgspec.DecodeError:
         return _decode(codec.mended(raw))
 

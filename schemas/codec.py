@@ -23,6 +23,8 @@ from schemas.errors import Reason
 # A whole number that PostgreSQL's bigint can keep; beyond it an event is unstorable.
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
+_HUGE: Final = 1e308
+_surrogate: Final = re.compile("[\ud800-\udfff]")
 _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 _version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
@@ -62,7 +64,7 @@ def content(event: events.EventType, version: int, data: bytes | msgspec.Raw) ->
         data = b"{}"
     try:
         if version == event.version:
-            return event.decode(data)
+            return _decoded(event, data)
         return _upcast(event, version, data)
     except msgspec.ValidationError as error:
         raise _explained(event, error) from None
@@ -106,13 +108,37 @@ def depth(raw: bytes) -> int:
 
 
 def mended(raw: bytes) -> bytes:
-    """The same JSON with NUL for whatever cannot be held: lone surrogates, numbers too large for a float.
+    """The same JSON with NUL for each lone surrogate, and a huge number for each that no float can hold.
 
-    NUL cannot be kept either, so such a value is unstorable where it would be kept, and ignored elsewhere.
+    NUL cannot be kept either, so such a text is unstorable where it would be kept, and ignored elsewhere.
     For rare cases: 20 times slower than msgspec. Raises ValueError or RecursionError for what is no JSON.
     """
     value = json.loads(raw.decode(), parse_constant=_refuse, parse_int=_integer, parse_float=_fraction)
     return json.dumps(_storable(value), ensure_ascii=False).encode()
+
+
+def once_each(raw: bytes) -> bytes | None:
+    """The same JSON with the last alone of members of one name; None where every name stands once.
+
+    For what was found ill-formed: the decoder looks at each of them, and the last is what counts. As slow as
+    `mended`, and raises as it does.
+    """
+    twice = False
+
+    def last(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal twice
+        found = dict(members)
+        twice = twice or len(found) < len(members)
+        return found
+
+    value = json.loads(
+        raw.decode(),
+        parse_constant=_refuse,
+        parse_int=_integer,
+        parse_float=_fraction,
+        object_pairs_hook=last,
+    )
+    return json.dumps(_storable(value), ensure_ascii=False).encode() if twice else None
 
 
 @functools.cache
@@ -122,6 +148,16 @@ def rule(struct: type[msgspec.Struct], name: str) -> str:
     assert isinstance(info, msgspec.inspect.StructType), struct
     field = next(one for one in info.fields if one.encode_name == name)
     return _words(field.type) + ("" if field.required else ", or be left out")
+
+
+def _decoded(event: events.EventType, data: bytes | msgspec.Raw) -> msgspec.Struct:
+    try:
+        return event.decode(data)
+    except msgspec.ValidationError:
+        once = once_each(bytes(data))
+        if once is None:
+            raise
+        return event.decode(once)
 
 
 def _upcast(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
@@ -177,13 +213,13 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 
-def _integer(text: str) -> int | str:
-    return int(text) if len(text) < 40 else "\0"
+def _integer(text: str) -> float:
+    return int(text) if len(text) < 40 else _HUGE
 
 
-def _fraction(text: str) -> float | str:
+def _fraction(text: str) -> float:
     value = float(text)
-    return "\0" if abs(value) == float("inf") else value
+    return _HUGE if abs(value) == float("inf") else value
 
 
 def _storable(value: Any) -> Any:
@@ -192,8 +228,5 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [_storable(member) for member in value]
     if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "\0"
+        return _surrogate.sub("\0", value)
     return value

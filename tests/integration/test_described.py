@@ -32,19 +32,10 @@ def prove(url: str, place: Path, phases: str, examples: int) -> None:
     """Run schemathesis; what it finds fails the test, with the seed and the request as a curl command."""
     seed = secrets.randbelow(2**32)
     program = Path(sys.executable).with_name("schemathesis")
+    command: list[str | Path] = [program, "--config-file", CONFIG, "run", f"{url}/openapi.json", "--no-color"]
     options = ["--checks", "all", "--phases", phases, "--max-examples", str(examples), "--seed", str(seed)]
     done = subprocess.run(
-        [
-            program,
-            "--config-file",
-            CONFIG,
-            "run",
-            f"{url}/openapi.json",
-            *options,
-            "--no-color",
-            "--generation-database",
-            "none",
-        ],
+        [*command, *options, "--generation-database", "none"],
         env=stack.clean_env({"SCHEMATHESIS_HOOKS": "tests.described", "PYTHONPATH": str(stack.ROOT)}),
         cwd=place,
         capture_output=True,

@@ -98,9 +98,31 @@ def test_of_two_members_with_one_name_the_last_counts() -> None:
         raw.replace(b'"mailing_id": "m1"', b'"mailing_id": "m0", "mailing_id": "m1"'),
         raw.replace(b'"data"', b'"data": {"url": "first"}, "data"'),
         raw.replace(b'"id": "e1"', rb'"x": "\ud800", "id": "e0", "id": "e1"'),
+        raw.replace(b'"id": "e1"', b'"id": 5, "id": "e1"'),
+        raw.replace(b'"id": "e1"', b'"id": "", "id": "e1"'),
+        raw.replace(b'"specversion"', b'"source": {}, "specversion"'),
+        raw.replace(b'"mailing_id": "m1"', b'"mailing_id": 5, "mailing_id": "m1"'),
+        raw.replace(b'"data"', b'"data": 5, "data"'),
     ):
         assert twice != raw
         assert samples.admitted(twice).value == samples.admitted(raw).value
+
+
+def test_a_last_member_that_is_ill_formed_is_not_saved_by_the_first() -> None:
+    raw = samples.encode(samples.event())
+    for twice, reason in (
+        (raw.replace(b'"id": "e1"', b'"id": "e1", "id": 5'), Reason.INVALID),
+        (raw.replace(b'"id": "e1"', b'"id": 5, "id": 6'), Reason.INVALID),
+        (raw.replace(b'"mailing_id": "m1"', b'"mailing_id": "m1", "mailing_id": 5'), Reason.INVALID),
+        (raw.replace(b'"id": "e1"', b'"id": 5, "id": "e1"') + b"}", Reason.UNDECODABLE),
+    ):
+        assert samples.rejected(twice).reason == reason
+
+
+@pytest.mark.parametrize("subject", ["contact:ada\ud800", "contact:\0", 10**400, "?"])
+def test_a_subject_that_is_ill_formed_does_not_wait_for_a_contact(subject: object) -> None:
+    raw = samples.encode(samples.event(subject=subject)).replace(b'"?"', b"1e999")
+    assert samples.rejected(raw).reason == Reason.INVALID
 
 
 def assert_sound(outcome: admission.Outcome) -> None:
