@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
+from schemas import envelope
 from streams import console
 
 app = typer.Typer()
@@ -34,3 +37,69 @@ def doctor(as_json: console.Json = False) -> None:
                 sys.stdout.write(f"{'':8}→ {one.do}\n")
     sys.stdout.flush()
     sys.exit(doctor_looks.exit_code(found, doctors.SERVERS))
+
+
+@app.command()
+def trace(
+    event_id: str,
+    source: Annotated[str | None, typer.Option(help="Only events of this source.")] = None,
+    at: Annotated[datetime | None, typer.Option(help="About when it was sent (UTC), if known.")] = None,
+    as_json: console.Json = False,
+) -> None:
+    """Where an event is: door, log, and what became of it; never what it says. Exit 1 if nothing is known."""
+    from streams import event_trace
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    when = at if at is None else at.replace(tzinfo=at.tzinfo or UTC)
+    found = event_trace.find(console.servers(), event_id, source, when)
+    if as_json:
+        console.answer(found.as_dict(), True, "")
+    else:
+        lines = [f"{_when(one.at)}  {one.station:10}{_where(one)}{one.says}" for one in found.stations]
+        searched = [f"searched: {one}" for one in found.searched]
+        console.answer(None, False, "\n".join([*lines, found.says, *searched]))
+    sys.exit(0 if found.found else 1)
+
+
+def _when(at: datetime | None) -> str:
+    return "" if at is None else envelope.format_time(at.astimezone(UTC))
+
+
+def _where(one: Any) -> str:
+    named = f"{one.source or ''} {one.subject or ''}".strip()
+    place = "" if one.topic is None else f"{one.topic} {one.partition}@{one.offset}"
+    return "  ".join(text for text in (place, named, "") if text or not place) + " "
+
+
+@app.command()
+def contact(
+    contact_id: str,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Facts a page.")] = 20,
+    after: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    as_json: console.Json = False,
+) -> None:
+    """One contact: its home and owner, its row, its facts, what waits for it and what failed."""
+    from streams import contact as contacts
+
+    found = contacts.look(console.chosen("postgres"), contact_id, limit, after)
+    if as_json:
+        console.answer(found, True, "")
+        return
+    owner = found["owner"] or {"owner": "nobody", "live": False}
+    said = "" if owner["live"] else " (silent)"
+    lines = [f"contact {contact_id}, home {found['home']}, owner {owner['owner']}{said}"]
+    if found["belongs_to"]:
+        lines.append(f"belongs to {found['belongs_to']}")
+    row = found["row"] or {}
+    lines += [f"  {name:18}{value}" for name, value in row.items()] or ["  no row"]
+    lines += [f"  {number:,} of {type_}" for type_, number in found["facts_by_type"].items()]
+    for name in ("queued", "nudges", "errors", "parked"):
+        lines += [f"{name}: {one}" for one in ([found[name]] if name == "queued" else found[name]) if one]
+    console.answer(None, False, "\n".join(lines))
+    shown = [
+        [one["time"], one["type"], one["source"], one["id"], f"{one['partition']}@{one['offset']}"]
+        for one in found["facts"]["items"]
+    ]
+    console.table("Facts, the newest first", ["time", "type", "source", "id", "on the log"], shown)
+    if found["facts"]["next"]:
+        console.answer(None, False, f"more: --after {found['facts']['next']}")

@@ -36,6 +36,7 @@ create table {ops}.parked (
     bytes bytea not null,
     unique (topic, part, off)
 );
+create index parked_by_event on {ops}.parked (event_id);
 create index parked_by_reason on {ops}.parked (reason, id);
 comment on table {ops}.parked is 'What a reader could not fold, with the reason and the raw bytes; nothing vanishes (LAW-7).';
 
