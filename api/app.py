@@ -38,7 +38,7 @@ from litestar.types import (
     Send,
 )
 
-from api import bodies, ingest, operations, problems, routes, servers
+from api import bodies, event_trace, ingest, operations, problems, routes, servers
 from schemas import errors, metrics, settings
 from streams import producer, watchdog
 
@@ -116,6 +116,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         ingest.Ingest(log, chosen.homes, timedelta(seconds=chosen.ahead_seconds)),
         database,
         readiness,
+        event_trace.Tracing(chosen),
     )
     return app
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-from api import engagement, ingest, openapi_events, operations, problems
+import msgspec
+
+from api import engagement, event_trace, ingest, openapi_events, operations, problems
 from schemas import errors, identity
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
@@ -33,6 +35,9 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             "/v1/events": {"post": _post_events()},
+            "/v1/events/{id}/trace": {
+                "get": _operation("Where an event is, never what it says", _ref("Trace"), _traced(), 503)
+            },
             "/v1/contacts/{id}/engagement": {
                 "get": _operation(
                     "The engagement of a contact, as of now", _ref("Engagement"), [_CONTACT_ID], 404, 503
@@ -129,6 +134,26 @@ def _page() -> list[dict[str, Any]]:
     ]
 
 
+def _traced() -> list[dict[str, Any]]:
+    name = {"type": "string", "minLength": 1, "maxLength": event_trace.LONGEST}
+    moment = {"type": "string", "format": "date-time"}
+    about = {"description": "About when it was sent, where that is known"}
+    return [
+        {"name": "id", "in": "path", "required": True, "schema": name},
+        {"name": "source", "in": "query", "schema": name},
+        {"name": "at", "in": "query", "schema": moment} | about,
+    ]
+
+
+def _trace() -> dict[str, Any]:
+    _, found = msgspec.json.schema_components([event_trace.STATION], ref_template=_TEMPLATE)
+    texts = {name: {"type": "string"} for name in ("id", "says")}
+    searched = {"type": "array", "items": {"type": "string"}}
+    stations = {"type": "array", "items": _ref("Station")}
+    told = {**texts, "found": {"type": "boolean"}, "stations": stations, "searched": searched}
+    return {"Trace": _object(told), **found}
+
+
 def _post_events() -> dict[str, Any]:
     event, several = _ref("Event"), {"type": "array", "items": _ref("Event")}
     key = {"type": "string", "maxLength": ingest.MAX_KEY_CHARACTERS, "pattern": "^[!-~]([ -~]*[!-~])?$"}
@@ -183,6 +208,7 @@ def _schemas() -> dict[str, Any]:
         ),
         "Refreshed": _object({"refreshed": {"type": "integer", "minimum": 0}}),
         "ParkedPage": _object({"items": {"type": "array", "items": _parked()}, "next": _nullable("string")}),
+        **_trace(),
         "Health": _object({"status": {"type": "string"}}),
         **openapi_events.components(_TEMPLATE),
     }

@@ -21,7 +21,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from api import engagement, ingest, openapi, operations, problems, servers
+from api import engagement, event_trace, ingest, openapi, operations, problems, servers
 from schemas import asyncapi, envelope, errors
 
 JSON: Final = "application/json"
@@ -39,6 +39,7 @@ class Parts:
     ingest: ingest.Ingest
     database: servers.Database
     readiness: operations.Readiness
+    tracing: event_trace.Tracing
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
@@ -64,6 +65,16 @@ async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route
 @post("/v1/events", guards=[takes_parameters])
 async def post_events(request: _Request) -> Response[bytes]:
     return await _parts(request).ingest.take(request)
+
+
+@get("/v1/events/{id:str}/trace", guards=[takes_parameters], opt={"parameters": ("source", "at")})
+async def get_trace(
+    request: _Request,
+    id: FromPath[str],
+    source: FromQuery[str | None] = None,
+    at: FromQuery[str | None] = None,
+) -> Response[bytes]:
+    return _json(await _parts(request).tracing.find(id, source, at))
 
 
 @get("/v1/contacts/{id:str}/engagement", guards=[takes_parameters])
@@ -124,6 +135,7 @@ async def read_problems() -> Response[str]:
 
 ALL: Final = (
     post_events,
+    get_trace,
     get_engagement,
     calculate_engagement,
     refresh_expired,

@@ -95,11 +95,10 @@ def contact(
     lines += [f"  {number:,} of {type_}" for type_, number in found["facts_by_type"].items()]
     for name in ("queued", "nudges", "errors", "parked"):
         lines += [f"{name}: {one}" for one in ([found[name]] if name == "queued" else found[name]) if one]
-    console.answer(None, False, "\n".join(lines))
-    shown = [
-        [one["time"], one["type"], one["source"], one["id"], f"{one['partition']}@{one['offset']}"]
+    lines += [
+        f"{one['time']}  {one['type']:18} {one['partition']}@{one['offset']:<10} {one['source']} {one['id']}"
         for one in found["facts"]["items"]
     ]
-    console.table("Facts, the newest first", ["time", "type", "source", "id", "on the log"], shown)
+    console.answer(None, False, "\n".join(lines))
     if found["facts"]["next"]:
         console.answer(None, False, f"more: --after {found['facts']['next']}")

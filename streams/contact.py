@@ -7,6 +7,7 @@ Called by: `heed contact`.
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -89,7 +90,7 @@ def _page(after: str | None) -> tuple[datetime | None, str | None]:
         return None, None
     time, _, key = after.partition("~")
     try:
-        return datetime.fromisoformat(time), key
+        return datetime.fromisoformat(time), str(uuid.UUID(key))
     except ValueError:
         raise errors.Usage("--after takes the `next` of the page before.") from None
 

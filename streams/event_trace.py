@@ -48,6 +48,9 @@ select topic, part, next_offset from position where reader = 'fold'
 union all select topic, part, next_offset from heed_ops.position
 """
 
+# In the order in which they follow each other.
+STATIONS: Final = ("door", "http", "log", "waiting", "parked", "folded", "duplicate", "conflict")
+_NO_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _is_uuid7: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
 ).fullmatch
@@ -55,8 +58,7 @@ _is_uuid7: Final = re.compile(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Station:
-    """One place or fate of an event: `door`, `http`, `log`, `folded`, `duplicate`, `conflict`, `parked` or
-    `waiting`."""
+    """One place or fate of an event: `station` is one of `STATIONS`."""
 
     station: str
     says: str
@@ -149,9 +151,9 @@ def stations(
         if one.place in held or (one.place in known and one.place not in places):
             continue
         found += _of_copy(one, facts, positions, parked=one.place in places)
-    order = ("door", "http", "log", "waiting", "parked", "folded", "duplicate", "conflict")
-    for_ever = datetime.max.replace(tzinfo=UTC)
-    return sorted(set(found), key=lambda one: (one.at or for_ever, order.index(one.station), one.offset or 0))
+    return sorted(
+        set(found), key=lambda one: (one.at or _NO_TIME, STATIONS.index(one.station), one.offset or 0)
+    )
 
 
 def _of_fact(fact: dict[str, Any], record: event_search.Seen | None) -> list[Station]:

@@ -36,6 +36,9 @@ class Raising:
     async def missing(self) -> list[str]:
         raise self.error
 
+    async def find(self, *_: object) -> None:
+        raise self.error
+
 
 class Silent:
     async def start(self) -> None: ...
@@ -120,7 +123,7 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     kind: problems.Kind,
 ) -> None:
     part: Any = Raising(error)
-    monkeypatch.setattr(application.state, "parts", routes.Parts(part, part, part), raising=False)
+    monkeypatch.setattr(application.state, "parts", routes.Parts(part, part, part, part), raising=False)
     check(client.request(method, address(path)), kind)
 
 

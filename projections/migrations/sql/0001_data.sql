@@ -87,8 +87,8 @@ create table {data}.fact (
 create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);
 create index fact_of_presence on {data}.fact (subject, time desc, id desc, source desc)
     include (type) where type in ('contact.deleted', 'contact.restored');
--- Where an event is, by its id alone (`heed trace`): a Bloom filter for each megabyte, made by VACUUM. It costs
--- an insert nothing that can be measured; a tree over the ids would add 10 µs to each and 60 bytes a fact.
+-- Where an event is, by its id alone (`heed trace`): a Bloom filter for each megabyte, made by VACUUM. An
+-- insert costs no more that can be measured; a tree over the ids would add 10 µs to it, and 60 bytes a fact.
 create index fact_by_id on {data}.fact using brin (id text_bloom_ops);
 alter table {data}.fact set (
     autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
