@@ -17,7 +17,7 @@ from tests.bench import meter
 
 def main(spec: dict[str, Any]) -> None:
     """Run what `spec` asks for."""
-    counted = meter.Meter(spec["count"], *spec["pids"])
+    counted = meter.Meter(spec["count"], *spec["pids"], warm=spec["warm"])
     if spec["kind"] == "ours":
         from tests.bench import ours
 

@@ -36,7 +36,7 @@ def door(up: servers.Servers, count: int, repeat: int) -> runs.Figure:
     up.reset("engagement")
     waiting = [
         (subject.encode(), topics.home(subject, servers.HOMES), raw)
-        for subject, raw in traffic.events("distinct", count, 11 + repeat)
+        for subject, raw in traffic.events("distinct", count, 11 + repeat, up.contacts)
     ]
     traffic.append(up.bootstrap, topics.EMAIL_ACTIVITY, waiting)
     figures = runs.run(up, runs.Contender("door", "ours", "ours", "door"), "distinct", count)
@@ -73,9 +73,9 @@ def _one(up: servers.Servers, way: str, load: int, each: int, seconds: int) -> d
             assert worker.stdout is not None
             assert worker.stdin is not None
             worker.stdout.readline()  # it has claimed
-            sent = _send(
+            sent = send(
                 {"way": way, "bootstrap": up.bootstrap, "port": port, "load": load, "each": each,
-                 "seconds": seconds}
+                 "seconds": seconds, "contacts": up.contacts}
             )  # fmt: skip
             worker.stdin.write(f"{sent['accepted']}\n")
             worker.stdin.close()
@@ -89,7 +89,8 @@ def _one(up: servers.Servers, way: str, load: int, each: int, seconds: int) -> d
     return {**figures, "load": sent["load"]}
 
 
-def _send(spec: dict[str, Any]) -> dict[str, Any]:
+def send(spec: dict[str, Any]) -> dict[str, Any]:
+    """Have `tests.bench.sender` send what `spec` asks for; tells how many were accepted, and their rate."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.sender", json.dumps(spec)],
         cwd=stack.ROOT, env=runs.env(), capture_output=True, text=True, timeout=spec["seconds"] + 120,

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,8 @@ def run(spec: dict[str, Any], counted: meter.Meter) -> None:
         asyncio.run(_worker(chosen, counted, from_door=spec["mode"] == "door"))
     elif spec["mode"] == "delay":
         asyncio.run(_delays(chosen))
+    elif spec["mode"] == "timers":
+        asyncio.run(_timers(chosen, spec["count"]))
     else:
         asyncio.run(_lanes(chosen, spec, counted))
 
@@ -148,7 +150,7 @@ async def _worker(chosen: settings.Settings, counted: meter.Meter, *, from_door:
     await topic_admin.check(chosen.kafka, chosen.homes)
     worker = worker_app.Worker(chosen)
     for lane in worker.folds:
-        watch(lane, counted.start, lambda batch: counted.add(len(batch.facts.lines)))
+        watch(lane, counted.start, lambda batch, _: counted.add(len(batch.facts.lines)))
     if from_door:
         _watch_intake(worker.intake, counted.start)
     await worker.run()
@@ -166,12 +168,13 @@ def _watch_intake(lane: intake.IntakeLane, began: Callable[[], None]) -> None:
 
 
 async def _delays(chosen: settings.Settings) -> None:
-    """Says when it has claimed; told a number on stdin, gives the delays once so many are committed."""
+    """Says when it has claimed; told numbers on stdin, gives the delays of so many events, once they are
+    committed, all together and one number after the other."""
     delays: list[float] = []
     first: list[float] = []
     lock = threading.Lock()
 
-    def committed(batch: fold.Batch) -> None:
+    def committed(batch: fold.Batch, _: fold.Done) -> None:
         now = time.time()
         with lock:
             first[:] = first or [now]
@@ -182,13 +185,16 @@ async def _delays(chosen: settings.Settings) -> None:
             time.sleep(0.05)
         sys.stdout.write("claimed\n")
         sys.stdout.flush()
-        wanted = int(sys.stdin.readline())
-        while len(delays) < wanted:
+        wanted = [int(one) for one in sys.stdin.readline().split()]
+        while len(delays) < sum(wanted):
             time.sleep(0.02)
         took = time.time() - first[0]
-        counted = sorted(delays[len(delays) // 5 :])
-        quantiles = {f"p{q}": round(1000 * counted[len(counted) * q // 100], 1) for q in (50, 95, 99)}
-        meter.tell(events=len(delays), carried=round(len(delays) / took), **quantiles)
+        parts, at = [], 0
+        for part in wanted:
+            parts.append(quantiles(delays[at : at + part]))
+            at += part
+        whole = quantiles(delays[len(delays) // 5 :])
+        meter.tell(events=len(delays), carried=round(len(delays) / took), parts=parts, **whole)
 
     await topic_admin.check(chosen.kafka, chosen.homes)
     worker = worker_app.Worker(chosen)
@@ -198,10 +204,36 @@ async def _delays(chosen: settings.Settings) -> None:
     await worker.run()
 
 
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Medians and tails, in ms."""
+    found = sorted(seconds)
+    return {f"p{q}": round(1000 * found[len(found) * q // 100], 1) for q in (50, 95, 99)}
+
+
+async def _timers(chosen: settings.Settings, count: int) -> None:
+    """Ends when so many rows that were due have been taken; gives how late they were."""
+    late: list[float] = []
+    lock = threading.Lock()
+
+    def committed(_: fold.Batch, done: fold.Done) -> None:
+        now = time.time()
+        with lock:
+            late.extend(now - due.timestamp() for due in done.expired)
+            if len(late) >= count:
+                meter.tell(events=len(late), most=round(1000 * max(late), 1), rate=0, **quantiles(late))
+
+    await topic_admin.check(chosen.kafka, chosen.homes)
+    worker = worker_app.Worker(chosen)
+    for lane in worker.folds:
+        watch(lane, lambda: None, committed)
+    await worker.run()
+
+
 def watch(
-    lane: fold_loop.FoldLane, began: Callable[[], None], committed: Callable[[fold.Batch], None]
+    lane: fold_loop.FoldLane, began: Callable[[], None], committed: Callable[[fold.Batch, fold.Done], None]
 ) -> None:
-    """Call `began` when a lane takes records in hand, `committed` when their transaction has committed."""
+    """Call `began` when a lane takes records in hand, `committed` when a transaction that took facts or due
+    rows has committed."""
     read, advance = lane._read, lane._advance
 
     def watched_read(claim: claims.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
@@ -211,8 +243,8 @@ def watch(
 
     def watched_advance(batch: fold.Batch) -> fold.Done:
         done = advance(batch)
-        if batch.facts.lines:
-            committed(batch)
+        if batch.facts.lines or done.expired:
+            committed(batch, done)
         return done
 
     lane._read = watched_read  # type: ignore[method-assign]

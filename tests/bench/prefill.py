@@ -50,16 +50,29 @@ create schema if not exists bench authorization heed;
 create table bench.counter (contact_id text primary key, n bigint not null, first_at timestamptz not null,
     last_at timestamptz not null) with (fillfactor = 70);
 create table bench.position (like heed_data.position including all);
+create table bench.appended (timestamp timestamp not null, __key text, contact_id text, at text, type text);
+create view bench.counted as select contact_id, n, first_at, last_at from bench.counter where n > 0
+union all
+select contact_id, count(*), min(at::timestamptz), max(at::timestamptz) from bench.appended group by 1;
 """
 COUNTER_ROWS = """
-truncate bench.counter;
+truncate bench.counter, bench.appended;
 insert into bench.counter select 'c' || lpad(i::text, 7, '0'), 0, 'infinity', '-infinity'
 from generate_series(0, %s - 1) i
+"""
+COUNTED = """
+select count(*), sum(n), sum(hashtextextended(row(contact_id, n, first_at, last_at)::text, 0))
+from bench.counted
 """
 INDEXES = """
 select indexname, indexdef from pg_indexes where schemaname = 'heed_data' and tablename = 'fact'
 order by indexname
 """
+
+
+def contacts(facts: int) -> int:
+    """How many contacts so many facts are of."""
+    return min(CONTACTS, facts)
 
 
 def fill(connection: psycopg.Connection, facts: int, homes: int) -> None:
@@ -77,13 +90,14 @@ def fill(connection: psycopg.Connection, facts: int, homes: int) -> None:
         connection.execute(f"drop index heed_data.{name}".encode())
     for first in range(0, facts, CONTACTS):
         last = min(facts, first + CONTACTS) - 1
-        connection.execute(FACTS, {"homes": homes, "contacts": CONTACTS, "first": first, "last": last})
+        named = {"homes": homes, "contacts": contacts(facts), "first": first, "last": last}
+        connection.execute(FACTS, named)
         say(f"facts {last + 1:,} of {facts:,}", began)
     for name, definition in indexes:
         connection.execute(definition.encode())
         say(f"index {name}", began)
     connection.execute("vacuum analyze heed_data.fact")
-    _rows(connection, homes, began)
+    _rows(connection, contacts(facts), homes, began)
     connection.execute(COUNTERS)
     connection.execute(
         "create table bench.engagement as select * from heed_data.engagement order by contact_id"
@@ -93,12 +107,12 @@ def fill(connection: psycopg.Connection, facts: int, homes: int) -> None:
     connection.execute(f"insert into bench.filled select %s, {boundary}".encode(), (facts,))
 
 
-def _rows(connection: psycopg.Connection, homes: int, began: float) -> None:
+def _rows(connection: psycopg.Connection, contacts: int, homes: int, began: float) -> None:
     at = connection.execute("select date_trunc('milliseconds', now())").fetchone()
     assert at is not None
     connection.execute("set search_path = heed_data")
-    for first in range(0, CONTACTS, CHUNK):
-        names = [f"c{number:07}" for number in range(first, first + CHUNK)]
+    for first in range(0, contacts, CHUNK):
+        names = [f"c{number:07}" for number in range(first, min(contacts, first + CHUNK))]
         where = [topics.home(f"contact:{name}", homes) for name in names]
         connection.execute(engagement.BRING, {"contacts": names, "homes": where, "at": at[0]})
     connection.execute("reset search_path")
@@ -106,12 +120,19 @@ def _rows(connection: psycopg.Connection, homes: int, began: float) -> None:
     say("rows", began)
 
 
+def counted(connection: psycopg.Connection) -> str:
+    """What the counters hold, as one text: the same for whoever counted the same."""
+    found = connection.execute(COUNTED).fetchone()
+    return " ".join(str(value) for value in found or ())
+
+
 def reset(connection: psycopg.Connection, table: str) -> None:
     """Tables as `fill` left them: `table` is counter, engagement or none."""
     for name in ("heed_data.position", "heed_ops.position", "bench.position", "heed_data.nudge"):
         connection.execute(f"truncate {name}".encode())
     if table == "counter":
-        connection.execute(COUNTER_ROWS.replace("%s", str(CONTACTS)).encode())
+        facts = connection.execute("select facts from bench.filled").fetchone()
+        connection.execute(COUNTER_ROWS.replace("%s", str(contacts(facts[0] if facts else 0))).encode())
         connection.execute("vacuum analyze bench.counter")
     if table == "engagement":
         _reset_engagement(connection)

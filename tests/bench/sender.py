@@ -45,7 +45,7 @@ async def _by_http(spec: dict[str, Any]) -> tuple[int, float]:
     each, load = spec["each"], spec["load"]
     url = f"http://127.0.0.1:{spec['port']}/v1/events"
     media = "application/cloudevents+json" if each == 1 else "application/cloudevents-batch+json"
-    bodies = _bodies(each)
+    bodies = _bodies(each, spec["contacts"])
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def send() -> None:
@@ -73,9 +73,14 @@ async def _by_http(spec: dict[str, Any]) -> tuple[int, float]:
         return requests * each, time.monotonic() - began
 
 
-def _bodies(each: int) -> Iterator[bytes]:
+def _for_ever(contacts: int) -> Iterator[int]:
+    """Contacts, each once, and then again."""
+    return itertools.cycle(traffic.contacts("distinct", SEED, contacts))
+
+
+def _bodies(each: int, contacts: int) -> Iterator[bytes]:
     draw = random.Random(SEED)
-    events = (traffic.event(draw, number, None)[1] for number in traffic.contacts("distinct", SEED))
+    events = (traffic.event(draw, number, None)[1] for number in _for_ever(contacts))
     while some := list(itertools.islice(events, each)):
         yield some[0] if each == 1 else b"[" + b",".join(some) + b"]"
 
@@ -93,7 +98,7 @@ def _by_door(spec: dict[str, Any]) -> tuple[int, float]:
     )
     draw = random.Random(SEED)
     began = time.monotonic()
-    for number, contact in zip(range(count), traffic.contacts("distinct", SEED), strict=False):
+    for number, contact in zip(range(count), _for_ever(spec["contacts"]), strict=False):
         due = began + number / load
         if due > time.monotonic() + 0.001:
             producer.poll(0)

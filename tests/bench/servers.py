@@ -40,6 +40,7 @@ class Servers:
     def __init__(self, home: Path, facts: int) -> None:
         broker, controller, database = processes.free_ports(3)
         self.facts = facts
+        self.contacts = prefill.contacts(facts)
         self.kafka = Kafka(home / "kafka", broker, controller, heap_mb=1024)
         self.postgres = Postgres(home / "postgres", database, settings=POSTGRES)
 
@@ -80,6 +81,20 @@ class Servers:
 
     def empty_topics(self) -> None:
         stack.recreate_topics(self.bootstrap, topics.all_topics(HOMES))
+
+    def database(self, name: str) -> str:
+        """A new database of this name beside the one of the folds, migrated, as a DSN."""
+        with psycopg.connect(self.postgres.admin_dsn, autocommit=True) as connection:
+            connection.execute(f"drop database if exists {name} with (force)".encode())
+            connection.execute(f"create database {name} owner heed template template0".encode())
+        dsn = self.postgres.dsn(database=name)
+        apply.upgrade(dsn)
+        return dsn
+
+    def counted(self) -> str:
+        """What the counters hold, as one text: the same for whoever counted the same events."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            return prefill.counted(connection)
 
     def reset(self, table: str) -> None:
         """Tables as they were before any run; `table` says which of them the next run writes."""

@@ -76,6 +76,7 @@ insert into bench.counter as t (contact_id, n, first_at, last_at) values (%s, 1,
 on conflict (contact_id) do update set n = t.n + 1, first_at = least(t.first_at, excluded.first_at),
     last_at = greatest(t.last_at, excluded.last_at)
 """
+APPENDED = "appended"  # where Quix's own sink appends events; the counters are a view over it
 FACT_EACH = """
 insert into fact (subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing,
     data)

@@ -20,7 +20,8 @@ from schemas import admission, envelope
 from tests.bench import prefill
 
 Keyed = tuple[bytes, int, bytes]  # key, partition, value
-HOT = 20_000
+HOT = 50  # one contact of so many is hot
+STRIDE = 611_953  # a prime, so that every contact is met once
 SETTINGS = {
     "acks": "all",
     "batch.size": 262_144,
@@ -32,25 +33,28 @@ SETTINGS = {
 _encode = msgspec.json.Encoder().encode
 
 
-def contacts(kind: str, seed: int) -> Iterator[int]:
-    """Numbers of contacts: `distinct` names each once, in no order; `hot` draws from 20,000."""
+def contacts(kind: str, seed: int, among: int = prefill.CONTACTS) -> Iterator[int]:
+    """Numbers of contacts: `distinct` names each once, in no order; `hot` draws from a fiftieth."""
     if kind == "distinct":
-        first = random.Random(seed).randrange(prefill.CONTACTS)
-        for i in range(prefill.CONTACTS):
-            yield (first + i * 611_953) % prefill.CONTACTS
+        first = random.Random(seed).randrange(among)
+        for i in range(among):
+            yield (first + i * STRIDE) % among
     elif kind == "hot":
         draw = random.Random(seed)
         while True:
-            yield draw.randrange(HOT) * 50
+            yield draw.randrange(among // HOT) * HOT
     else:
         raise ValueError(kind)
 
 
-def events(kind: str, count: int, seed: int, *, spread: float = 0.01) -> Iterator[tuple[str, bytes]]:
+def events(
+    kind: str, count: int, seed: int, among: int = prefill.CONTACTS, *, spread: float = 0.01
+) -> Iterator[tuple[str, bytes]]:
     """Events as producers send them, with their subjects; `spread` seconds apart, the last one now."""
+    assert kind != "distinct" or count <= among, f"{count} distinct events need as many contacts"
     draw = random.Random(seed)
     began = datetime.now(UTC) - timedelta(seconds=count * spread)
-    for i, number in zip(range(count), contacts(kind, seed), strict=False):
+    for i, number in zip(range(count), contacts(kind, seed, among), strict=False):
         yield event(draw, number, began + timedelta(seconds=i * spread))
 
 
@@ -75,11 +79,11 @@ def event(draw: random.Random, number: int, time: datetime | None) -> tuple[str,
     return subject, _encode(made)
 
 
-def facts(kind: str, count: int, seed: int, homes: int) -> list[Keyed]:
+def facts(kind: str, count: int, seed: int, homes: int, among: int = prefill.CONTACTS) -> list[Keyed]:
     """The same events as they stand on the log."""
     now = datetime.now(UTC)
     made: list[Keyed] = []
-    for subject, raw in events(kind, count, seed):
+    for subject, raw in events(kind, count, seed, among):
         outcome = admission.admit(raw, at=now, door="email-activity", homes=homes, ahead=timedelta(minutes=5))
         assert isinstance(outcome, admission.Admitted), outcome
         made.append((subject.encode(), outcome.home, outcome.value))

@@ -1,0 +1,219 @@
+"""Homes that change hands: how long each stands still in a deploy, when a worker goes, dies or comes.
+
+Promises: three workers as processes; a steady stream by a door reaches every home in turn; positions are
+looked at every 20 ms, so a stand-still is the longest time in which nothing of a home was committed. It is
+told apart for the homes of the worker concerned (*its own*) and for all others (*the others*). A deploy is
+a rolling restart: SIGTERM, and started again at once, one worker after the other. A crash is kill -9 with
+no supervisor.
+Limits: what a home does between two events of the stream is not seen: at 20 a second, 50 ms. Everything
+shares the machine.
+Called by `tests.bench.__main__`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import Producer
+
+from schemas import topics
+from tests import cluster as clusters
+from tests import stack
+from tests.bench import runs, servers, traffic
+
+DATABASE = "handover"
+DEPLOY, CRASH, JOIN, LEAVE = "deploy", "kill -9, no supervisor", "a worker comes", "a worker goes"
+PAUSE = 0.02
+SETTLE = 3.0  # seconds of quiet before and after
+PATIENCE = 90.0
+NAMES_OF_A_HOME = 50
+
+POSITIONS = """
+select part, next_offset, owner from heed_data.position where reader = 'fold' and topic = %s
+"""
+
+
+class Watch:
+    """When each home's position moved, and whose the home was; a thread that looks all the time."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self.moved: dict[int, list[float]] = {home: [] for home in range(servers.HOMES)}
+        self.owners: dict[int, str] = {}
+        self._at: dict[int, int] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            while not self._stopping.wait(PAUSE):
+                found = connection.execute(POSITIONS, (topics.FACTS,)).fetchall()
+                now = time.monotonic()
+                for home, offset, owner in found:
+                    self.owners[home] = owner
+                    if self._at.get(home) != offset:
+                        self._at[home] = offset
+                        self.moved[home].append(now)
+
+    def homes_of(self, name: str) -> list[int]:
+        return [home for home, owner in self.owners.items() if owner == name]
+
+    def all_move_after(self, moment: float) -> bool:
+        return all(moved and moved[-1] > moment for moved in self.moved.values())
+
+    def first_after(self, home: int, moment: float) -> float:
+        """Seconds from a moment to the home's next step."""
+        return next((at for at in self.moved[home] if at > moment), float("inf")) - moment
+
+    def longest(self, homes: list[int], since: float, until: float) -> float:
+        """The longest stand-still of any of these homes in this time."""
+        return max(
+            (later - earlier for home in homes for earlier, later in itertools.pairwise(
+                [since, *(at for at in self.moved[home] if since < at < until), until])),
+            default=0.0,
+        )  # fmt: skip
+
+
+def run(up: servers.Servers, repeat: int, rate: int) -> list[runs.Figure]:
+    """A deploy, a crash, a worker that comes and one that goes; `rate` events a second for each home."""
+    dsn = up.database(DATABASE)
+    up.empty_topics()
+    found: list[runs.Figure] = []
+    with tempfile.TemporaryDirectory(prefix="heed-bench-") as folder, stack.Launcher() as launch:
+        cluster = clusters.Cluster(launch, up.bootstrap, dsn, Path(folder))
+        try:
+            cluster.start(*clusters.THREE)
+            with _stream(up.bootstrap, rate), Watch(dsn) as watch:
+                time.sleep(SETTLE)
+                for name, step in _steps(cluster, watch).items():
+                    figures = _one(watch, step)
+                    sys.stderr.write(f"  {repeat} handover {name}: {figures}\n")
+                    found.append(runs.Figure("handover", name, "steady", repeat, figures))
+        finally:
+            cluster.close()
+    return found
+
+
+def _steps(cluster: clusters.Cluster, watch: Watch) -> dict[str, Callable[[], list[str]]]:
+    """Each does one thing and gives the workers it was done to, once all homes are well again."""
+
+    def deploy() -> list[str]:
+        for name in clusters.THREE:
+            cluster.workers[name].terminate()
+            cluster.add(name)
+            stack.eventually(
+                lambda name=name: bool(cluster.homes_of(name)) and cluster.owns_live(name),  # type: ignore[misc]
+                f"{name} owns its homes again", PATIENCE,
+            )  # fmt: skip
+            _well(watch, time.monotonic())
+        return list(clusters.THREE)
+
+    def crash() -> list[str]:
+        cluster.workers["worker-3"].kill()
+        cluster.wait_shared(timeout=PATIENCE)
+        return ["worker-3"]
+
+    def join() -> list[str]:
+        cluster.add("worker-3")
+        cluster.wait_shared(timeout=PATIENCE)
+        return ["worker-3"]
+
+    def leave() -> list[str]:
+        cluster.workers["worker-2"].terminate()
+        cluster.wait_shared(timeout=PATIENCE)
+        return ["worker-2"]
+
+    return {DEPLOY: deploy, CRASH: crash, JOIN: join, LEAVE: leave}
+
+
+def _one(watch: Watch, step: Callable[[], list[str]]) -> dict[str, Any]:
+    before = dict(watch.owners)
+    began = time.monotonic()
+    touched = step()
+    _well(watch, time.monotonic())
+    time.sleep(SETTLE)
+    until = time.monotonic()
+    if len(touched) > 1:
+        return _of_deploy(watch, before, began, until)
+    own = [home for home, owner in before.items() if owner in touched]
+    others = [home for home in before if home not in own]
+    first = [watch.first_after(home, began) for home in own]
+    return {
+        "others": round(watch.longest(others, began - 1, until), 2),
+        "own": round(watch.longest(own or list(before), began - 1, until), 2),
+        "first_fold": round(max(first, default=0.0), 2),
+    }
+
+
+def _of_deploy(watch: Watch, before: dict[int, str], began: float, until: float) -> dict[str, Any]:
+    """In a rolling restart every worker is concerned once: of all homes the longest stand-still is its own
+    worker's, and what it stood still besides is the others' doing."""
+    stood = {home: _stand_stills(watch, home, began - 1, until) for home in before}
+    return {
+        "others": round(max(some[1] for some in stood.values()), 2),
+        "own": round(max(some[0] for some in stood.values()), 2),
+        "first_fold": 0.0,
+    }
+
+
+def _stand_stills(watch: Watch, home: int, since: float, until: float) -> list[float]:
+    moves = [since, *(at for at in watch.moved[home] if since < at < until), until]
+    return sorted((later - earlier for earlier, later in itertools.pairwise(moves)), reverse=True)
+
+
+def _well(watch: Watch, moment: float) -> None:
+    stack.eventually(lambda: watch.all_move_after(moment), "every home goes on", PATIENCE)
+
+
+@contextmanager
+def _stream(bootstrap: str, rate: int) -> Iterator[None]:
+    """Events for every home in turn, `rate` a second for each."""
+    stopping = threading.Event()
+    thread = threading.Thread(target=_send, args=(bootstrap, rate, stopping), name="stream", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def _send(bootstrap: str, rate: int, stopping: threading.Event) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2, **traffic.SETTINGS, "linger.ms": 5})
+    of_home: list[list[int]] = [[] for _ in range(servers.HOMES)]
+    for number in itertools.count():
+        home = topics.home(f"contact:c{number:07}", servers.HOMES)
+        if len(of_home[home]) < NAMES_OF_A_HOME:
+            of_home[home].append(number)
+        if all(len(one) == NAMES_OF_A_HOME for one in of_home):
+            break
+    draw = random.Random(rate)
+    began = time.monotonic()
+    for sent in itertools.count():
+        due = began + sent / (rate * servers.HOMES)
+        if stopping.wait(max(0.0, due - time.monotonic())):
+            break
+        number = draw.choice(of_home[sent % servers.HOMES])
+        subject, raw = traffic.event(draw, number, datetime.now(UTC))
+        producer.produce(topics.EMAIL_ACTIVITY, raw, subject)
+        producer.poll(0)
+    producer.flush(10)

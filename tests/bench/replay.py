@@ -1,0 +1,40 @@
+"""How fast a replay is beside the live fold: the same log, the same facts, an empty database to begin with.
+
+Promises: the live rate is the worker's over the whole log; the replay's is that of `heed replay --check`,
+from its start to its last word: facts, rows, and the comparison of every column. Rows that differ end the
+bench.
+Limits: live traffic rests meanwhile.
+Called by `tests.bench.__main__`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests import stack
+from tests.bench import runs, servers, traffic
+
+DATABASE = "replay"
+LIVE, CHECK = "live", "heed replay --check"
+
+
+def run(up: servers.Servers, repeat: int, facts: int) -> list[runs.Figure]:
+    """The live fold of a log, then its replay."""
+    dsn = up.database(DATABASE)
+    up.fill_log(traffic.facts("hot", facts, 31 + repeat, servers.HOMES, facts))
+    live = runs.run(up, runs.Contender("replay", LIVE, "ours", "worker"), "hot", facts, dsn=dsn)
+    done = subprocess.run(
+        [stack.HEED, "replay", "--check", "--json"],
+        env=stack.clean_env(stack.servers_env(up.bootstrap, dsn)),
+        cwd=stack.ROOT, capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise RuntimeError(f"the replay ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    found = json.loads(done.stdout)
+    checked = {"rate": round(found["facts"] / found["seconds"]), **found}
+    sys.stderr.write(f"  {repeat} replay live {live['rate']:,}/s, replay --check {checked['rate']:,}/s\n")
+    return [
+        runs.Figure("replay", LIVE, "hot", repeat, live), runs.Figure("replay", CHECK, "hot", repeat, checked)
+    ]  # fmt: skip
