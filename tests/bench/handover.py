@@ -12,6 +12,7 @@ Called by `tests.bench.__main__`.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import sys
@@ -104,8 +105,9 @@ def run(up: servers.Servers, repeat: int, rate: int) -> list[runs.Figure]:
             cluster.start(*clusters.THREE)
             with _stream(up.bootstrap, rate), Watch(dsn) as watch:
                 time.sleep(SETTLE)
-                for name, step in _steps(cluster, watch).items():
-                    figures = _one(watch, step)
+                for name, steps in _steps(cluster).items():
+                    each = [_one(watch, worker, step) for worker, step in steps]
+                    figures = {key: max(one[key] for one in each) for key in each[0]}
                     sys.stderr.write(f"  {repeat} handover {name}: {figures}\n")
                     found.append(runs.Figure("handover", name, "steady", repeat, figures))
         finally:
@@ -113,71 +115,50 @@ def run(up: servers.Servers, repeat: int, rate: int) -> list[runs.Figure]:
     return found
 
 
-def _steps(cluster: clusters.Cluster, watch: Watch) -> dict[str, Callable[[], list[str]]]:
-    """Each does one thing and gives the workers it was done to, once all homes are well again."""
+def _steps(cluster: clusters.Cluster) -> dict[str, list[tuple[str, Callable[[], None]]]]:
+    """The worker concerned, and what is done to it until all homes have owners again."""
 
-    def deploy() -> list[str]:
-        for name in clusters.THREE:
-            cluster.workers[name].terminate()
-            cluster.add(name)
-            stack.eventually(
-                lambda name=name: bool(cluster.homes_of(name)) and cluster.owns_live(name),  # type: ignore[misc]
-                f"{name} owns its homes again", PATIENCE,
-            )  # fmt: skip
-            _well(watch, time.monotonic())
-        return list(clusters.THREE)
+    def restart(name: str) -> None:
+        cluster.workers[name].terminate()
+        cluster.add(name)
+        stack.eventually(
+            lambda: bool(cluster.homes_of(name)) and cluster.owns_live(name), f"{name} is back", PATIENCE
+        )
 
-    def crash() -> list[str]:
+    def crash() -> None:
         cluster.workers["worker-3"].kill()
-        cluster.wait_shared(timeout=PATIENCE)
-        return ["worker-3"]
+        cluster.wait_shared("worker-1", "worker-2", timeout=PATIENCE)
 
-    def join() -> list[str]:
+    def join() -> None:
         cluster.add("worker-3")
-        cluster.wait_shared(timeout=PATIENCE)
-        return ["worker-3"]
+        cluster.wait_shared(*clusters.THREE, timeout=PATIENCE)
 
-    def leave() -> list[str]:
+    def leave() -> None:
         cluster.workers["worker-2"].terminate()
-        cluster.wait_shared(timeout=PATIENCE)
-        return ["worker-2"]
+        cluster.wait_shared("worker-1", "worker-3", timeout=PATIENCE)
 
-    return {DEPLOY: deploy, CRASH: crash, JOIN: join, LEAVE: leave}
+    return {
+        DEPLOY: [(name, functools.partial(restart, name)) for name in clusters.THREE],
+        CRASH: [("worker-3", crash)],
+        JOIN: [("worker-3", join)],
+        LEAVE: [("worker-2", leave)],
+    }
 
 
-def _one(watch: Watch, step: Callable[[], list[str]]) -> dict[str, Any]:
+def _one(watch: Watch, worker: str, step: Callable[[], None]) -> dict[str, Any]:
     before = dict(watch.owners)
     began = time.monotonic()
-    touched = step()
+    step()
     _well(watch, time.monotonic())
     time.sleep(SETTLE)
     until = time.monotonic()
-    if len(touched) > 1:
-        return _of_deploy(watch, before, began, until)
-    own = [home for home, owner in before.items() if owner in touched]
+    own = [home for home, owner in before.items() if owner == worker]
     others = [home for home in before if home not in own]
-    first = [watch.first_after(home, began) for home in own]
     return {
         "others": round(watch.longest(others, began - 1, until), 2),
-        "own": round(watch.longest(own or list(before), began - 1, until), 2),
-        "first_fold": round(max(first, default=0.0), 2),
+        "own": round(watch.longest(own, began - 1, until), 2),
+        "first_fold": round(max((watch.first_after(home, began) for home in own), default=0.0), 2),
     }
-
-
-def _of_deploy(watch: Watch, before: dict[int, str], began: float, until: float) -> dict[str, Any]:
-    """In a rolling restart every worker is concerned once: of all homes the longest stand-still is its own
-    worker's, and what it stood still besides is the others' doing."""
-    stood = {home: _stand_stills(watch, home, began - 1, until) for home in before}
-    return {
-        "others": round(max(some[1] for some in stood.values()), 2),
-        "own": round(max(some[0] for some in stood.values()), 2),
-        "first_fold": 0.0,
-    }
-
-
-def _stand_stills(watch: Watch, home: int, since: float, until: float) -> list[float]:
-    moves = [since, *(at for at in watch.moved[home] if since < at < until), until]
-    return sorted((later - earlier for earlier, later in itertools.pairwise(moves)), reverse=True)
 
 
 def _well(watch: Watch, moment: float) -> None:
