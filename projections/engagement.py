@@ -9,8 +9,9 @@ Called by: `projections.fold`, replay.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -22,6 +23,8 @@ PRESENCE: Final = frozenset({"contact.deleted", "contact.restored"})
 
 COMMAND: Final = "engagement.expire"
 MOST: Final = 1000
+FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
+SWEEP: Final = timedelta(seconds=2)
 COLUMNS: Final = (
     "contact_id",
     "home",
@@ -33,6 +36,35 @@ COLUMNS: Final = (
     "period_months",
     "valid_until",
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Front:
+    """How far in time the due rows of these homes have been taken.
+
+    A look begins here: while a long snapshot is held, the rows taken before are still in the index, and a
+    look from the start would pass over each of them, ten times a second. Every `SWEEP` of T one begins at
+    the start all the same, for rows that came by another way (a replay that was swapped in).
+    """
+
+    homes: frozenset[int] = frozenset()
+    since: datetime = FIRST
+    swept: datetime = FIRST
+
+    def begin(self, homes: frozenset[int]) -> datetime:
+        """Where a look for what is due in these homes begins."""
+        return self.since if homes == self.homes else FIRST
+
+    def sweep(self, homes: frozenset[int], at: datetime) -> datetime:
+        """Where one begins that takes what it finds, at T."""
+        return FIRST if at - self.swept >= SWEEP else self.begin(homes)
+
+    def moved(
+        self, homes: frozenset[int], began: datetime, at: datetime, found: Sequence[tuple[str, int, datetime]]
+    ) -> Front:
+        """The front once these rows, found from `began` on, have been brought to T."""
+        since = at if len(found) < MOST else found[-1][2]
+        return Front(homes, since, at if began == FIRST else self.swept)
 
 
 def counts(type_: str, mailing: str | None, test: bool) -> bool:
@@ -73,8 +105,9 @@ select home, contact_id, valid_until from overdue order by valid_until, contact_
 
 # Purpose: contacts of these homes whose row is past its time; one in error is left to its nudge's next try.
 DUE: Final = """
-select contact_id, home from engagement
+select contact_id, home, valid_until from engagement
 where home = any(%(homes)s::smallint[]) and valid_until <= %(at)s::timestamptz
+    and valid_until >= %(since)s::timestamptz
     and not exists (select from nudge n where n.subject = 'contact:' || contact_id
         and n.error is not null and n.retry_at > %(at)s::timestamptz)
 order by valid_until limit %(most)s
@@ -87,6 +120,7 @@ where contact_id = any(%(contacts)s::text[]) and valid_until <= %(at)s::timestam
 WAITING: Final = """
 exists (select from engagement
     where home = any(%(homes)s::smallint[]) and valid_until <= statement_timestamp()
+        and valid_until >= %(since)s::timestamptz
         and not exists (select from nudge n where n.subject = 'contact:' || contact_id
             and n.error is not null and n.retry_at > statement_timestamp()))
 """
@@ -105,9 +139,15 @@ def bring(
     return connection.execute(BRING, named).fetchall()
 
 
-def due(connection: psycopg.Connection, homes: Iterable[int], at: datetime) -> list[tuple[str, int]]:
-    """Contacts of these homes whose row is past its time, with their home; at most `MOST`."""
-    return connection.execute(DUE, {"homes": list(homes), "at": at, "most": MOST}).fetchall()
+def due(
+    connection: psycopg.Connection, homes: Iterable[int], since: datetime, at: datetime
+) -> list[tuple[str, int, datetime]]:
+    """Contacts of these homes whose row is past its time, the earliest first, with home and time.
+
+    At most `MOST`, and none whose time was before `since`.
+    """
+    named = {"homes": list(homes), "since": since, "at": at, "most": MOST}
+    return connection.execute(DUE, named).fetchall()
 
 
 def overdue(connection: psycopg.Connection, contacts: Sequence[str], at: datetime) -> list[str]:

@@ -107,6 +107,7 @@ class Fold:
         self.recalculate = recalculate
         self.rows = rows
         self._take_from = self._taken_to = recalculation.START
+        self._front = engagement.Front()
         facts.prepare(connection)
         if rows:
             connection.execute(PLAN)
@@ -123,8 +124,8 @@ class Fold:
             instant = positions.move(connection, READER, batch.moves, at)
             merged = facts.merge(connection, batch.facts)
             done = Done(instant, merged.folded, merged.duplicates, merged.conflicts)
-            if self.rows:
-                self._rows(batch, merged, done)
+            front = self._rows(batch, merged, done) if self.rows else self._front
+        self._front = front
         return done
 
     def waiting(self, mine: Iterable[int]) -> bool:
@@ -132,7 +133,8 @@ class Fold:
         home, contact = self._taken_to
         asked = [nudges.WAITING, *([engagement.WAITING] if self.timers else ())]
         asked += [recalculation.WAITING] if self.recalculate else []
-        named = {"homes": list(mine), "home": home, "contact": contact}
+        homes = frozenset(mine)
+        named = {"homes": list(homes), "home": home, "contact": contact, "since": self._front.begin(homes)}
         found = self.connection.execute(f"select {' or '.join(asked)}".encode(), named).fetchone()
         return bool(found and found[0])
 
@@ -140,7 +142,8 @@ class Fold:
         """Take out of a batch what PostgreSQL refuses to keep; see `facts.sift`."""
         facts.sift(self.connection, batch)
 
-    def _rows(self, batch: Batch, merged: facts.Merged, done: Done) -> None:
+    def _rows(self, batch: Batch, merged: facts.Merged, done: Done) -> engagement.Front:
+        """Rows, and how far the due ones have been taken once this commits."""
         connection = self.connection
         work = _Work(frozenset(part for topic, part in batch.moves if topic == topics.FACTS))
         touched = batch.facts.touched | {one: topics.home(one, self.homes) for one in merged.replaced}
@@ -152,14 +155,16 @@ class Fold:
         for subject, _, attempts in taken:
             work.attempts[subject] = max(attempts, work.attempts.get(subject, 0))
         self._route({one: topics.home(one, self.homes) for one, _, _ in taken}, work, drop=True)
-        due = engagement.due(connection, work.mine, done.at) if self.timers else []
-        work.contacts.update(due)
+        since = self._front.sweep(work.mine, done.at)
+        due = engagement.due(connection, work.mine, since, done.at) if self.timers else []
+        work.contacts.update((contact, home) for contact, home, _ in due)
         done.more = len(taken) == nudges.MOST or len(due) == engagement.MOST
         if self.recalculate:
             busy = bool(batch.facts.lines or taken or due)
             done.more |= self._take_queued(work, recalculation.BESIDE if busy else recalculation.ALONE)
         self._bring(work, done)
         nudges.append(connection, work.others, "linked")
+        return self._front.moved(work.mine, since, done.at, due) if self.timers else self._front
 
     def _take_queued(self, work: _Work, most: int) -> bool:
         """Contacts that wait for recalculation, from where the last look ended; whether there may be more.

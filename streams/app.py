@@ -65,7 +65,7 @@ def faust_app(chosen: settings.Settings) -> faust.App:
         consumer_group_instance_id=f"{chosen.group}-{chosen.worker_name}",
         broker_client_id=f"heed-{chosen.worker_name}",
         broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
+        broker_heartbeat_interval=0.5,  # how soon a worker hears of a rebalance, for which all others wait
         broker_rebalance_timeout=20.0,
         broker_request_timeout=40.0,
         broker_max_poll_records=batches.TARGET,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import psycopg
 import pytest
 
@@ -37,8 +39,54 @@ def test_an_idle_lane_asks_the_index_whether_something_is_due(connection: psycop
         connection.execute(MANY.replace("%%", "%").encode())
         connection.execute("analyze engagement")
         asked = f"select {nudges.WAITING} or {engagement.WAITING}".replace("%(homes)s", HOMES)
-        plan = _plan(connection, asked)
-        assert "valid_until <= statement_timestamp()))" in plan.partition("Index Cond")[2], plan
+        plan = _plan(connection, asked.replace("%(since)s", "'2020-01-01'"))
+        [bounds] = [line for line in plan.splitlines() if "Index Cond" in line and "valid_until" in line]
+        assert "valid_until <= statement_timestamp()" in bounds, plan
+        assert "valid_until >= '2020-01-01" in bounds, plan
+
+
+def test_a_look_does_not_pass_over_what_was_taken_before(database: str) -> None:
+    """A long snapshot keeps the index entries of rows that went: each look passed over all of them."""
+    due = datetime(2026, 1, 1, tzinfo=UTC)
+    homes = frozenset({0})
+    with _connected(database) as connection, _connected(database) as reader:
+        connection.execute(
+            "insert into engagement select 'c' || i, 0, %(due)s, %(due)s, 1, 1, 0, 12, "
+            "%(due)s::timestamptz + i * interval '1 ms' from generate_series(1, 20000) i",
+            {"due": due},
+        )
+        connection.execute("analyze engagement")
+        with reader.transaction():
+            reader.execute("set transaction isolation level repeatable read")
+            reader.execute("select from engagement limit 1")
+            connection.execute("delete from engagement where contact_id <> 'c20000'")
+            front = engagement.Front()
+            assert _touched(connection, front.begin(homes)) > 200
+            front = front.moved(homes, front.begin(homes), due + timedelta(seconds=19), [])
+            assert _touched(connection, front.begin(homes)) < 30
+
+
+def _touched(connection: psycopg.Connection, since: datetime) -> int:
+    """Pages that a look for due rows touches."""
+    asked = engagement.DUE.replace("%(homes)s", HOMES).replace("%(since)s", f"'{since.isoformat()}'")
+    asked = asked.replace("%(at)s", "'2026-01-01 00:00:19+00'").replace("%(most)s", "1000")
+    found = connection.execute(f"explain (analyze, buffers, format json) {asked}".encode()).fetchone()
+    assert found is not None
+    plan = found[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def test_a_look_begins_where_the_last_one_ended_and_at_the_start_from_time_to_time() -> None:
+    at, homes = datetime(2026, 1, 1, tzinfo=UTC), frozenset({0, 2})
+    full = [("c", 0, at)] * engagement.MOST
+    front = engagement.Front().moved(homes, engagement.FIRST, at + timedelta(hours=1), full)
+    assert front.begin(homes) == at, "there are more: from the last that was taken"
+    front = engagement.Front().moved(homes, engagement.FIRST, at, full[1:])
+    assert front.begin(homes) == front.sweep(homes, at + engagement.SWEEP / 2) == at
+    assert front.begin(frozenset({0})) == engagement.FIRST, "other homes: nothing is known of them"
+    assert front.sweep(homes, at + engagement.SWEEP) == engagement.FIRST
+    on = front.moved(homes, at, at + engagement.SWEEP / 2, [])
+    assert on.sweep(homes, at + engagement.SWEEP) == engagement.FIRST, "only a look from the start is a sweep"
 
 
 def test_counting_conflicts_looks_each_fact_up(connection: psycopg.Connection) -> None:
