@@ -74,12 +74,15 @@ def _figure(name: str, repeat: int, figures: dict[str, Any]) -> runs.Figure:
 
 
 def _looks(dsn: str) -> dict[str, Any]:
-    """How long an idle lane's look takes, in ms: it has taken what was due, as a lane has before it is idle."""
-    names = [(topics.FACTS, home) for home in LANE]
+    """How long an idle lane's look takes, in ms, once it has taken what was due."""
     with database.connect(dsn, database.LIVE_PATH, "bench") as connection:
         looker = fold.Fold(connection, servers.HOMES)
-        held = positions.claim(connection, fold.READER, "bench", dict.fromkeys(names, 0))
-        stay = {name: positions.Move(one.epoch, *[one.next_offset] * 3) for name, one in held.items()}
+        firsts = {(topics.FACTS, home): 0 for home in LANE}
+        held = positions.claim(connection, fold.READER, "bench", firsts)
+        stay = {
+            name: positions.Move(one.epoch, one.next_offset, one.next_offset, one.next_offset)
+            for name, one in held.items()
+        }
         looker.advance(fold.Batch(stay))
         taken = []
         for _ in range(LOOKS):
