@@ -72,7 +72,8 @@ def _told(spec: dict[str, Any]) -> dict[str, str]:
 
 def _jdbc(dsn: str) -> str:
     user, place = dsn.removeprefix("postgresql://").split("@")
-    return f"jdbc:postgresql://{place}?user={user}&options=-c%20timezone=UTC%20-c%20plan_cache_mode=force_custom_plan"
+    options = "-c%20timezone=UTC%20-c%20plan_cache_mode=force_custom_plan"
+    return f"jdbc:postgresql://{place}?user={user}&options={options}"
 
 
 def _quix() -> Path:
