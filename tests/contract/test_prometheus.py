@@ -13,7 +13,8 @@ from deploy import watch
 from schemas import errors
 from tests import prometheus
 
-RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+RUNBOOK_PAGE = Path(__file__).parents[2] / "docs" / "runbook.md"
+RUNBOOK = RUNBOOK_PAGE.read_text()
 PARTS = ("See", "Means", "Do", "Check")
 
 
@@ -85,6 +86,13 @@ def test_the_runbook_names_what_exists() -> None:
     told = "\n".join(re.findall(r"`([^`\n]+)`", RUNBOOK))
     assert prometheus.unknown(told) == set()
     assert len(prometheus.named(told)) > 15
+
+
+def test_the_runbook_names_commands_that_exist() -> None:
+    operations = (RUNBOOK_PAGE.parent / "operations.md").read_text()
+    known = set(re.findall(r"(?<=`)heed [a-z-]+(?: [a-z-]+)?", operations))
+    told = {" ".join(one.split()) for one in re.findall(r"`(heed [a-z-]+(?:\s[a-z-]+)?)", RUNBOOK)}
+    assert told and told <= known, told - known
 
 
 def test_without_apt_and_without_prometheus_a_sentence_says_what_to_install(
