@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from deploy.processes import LOOPBACK, free_ports
 from tests import stack
+from tests.soak import proxy
 
 SEED = 11
 KINDS = ("freeze-before-commit", "kafka-kill", "postgres-kill", "cut-kafka", "kill-in-transaction",
@@ -35,6 +41,60 @@ def test_two_minutes_of_faults_leave_no_violation(tmp_path: Path) -> None:
     assert found["reads"]["rows"] > 1_000
     assert found["reads"]["asks"] > 100
     assert found["facts"] > 10_000
+
+
+def test_a_wire_passes_holds_back_and_is_reset() -> None:
+    with _echo() as port:
+        [listen] = free_ports(1)
+        wires = proxy.Wires({"a": (listen, port)})
+        try:
+            with socket.create_connection((LOOPBACK, listen), timeout=5) as client:
+                client.sendall(b"one")
+                assert client.recv(9) == b"one"
+                wires.set("a", proxy.HOLE)
+                client.sendall(b"two")
+                client.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    client.recv(9)
+                wires.set("a", proxy.PASS)
+                client.settimeout(5)
+                assert client.recv(9) == b"two", "what was sent into the hole arrives when it is mended"
+                wires.set("a", proxy.RESET)
+                with pytest.raises(ConnectionResetError):
+                    client.recv(9)
+            with socket.create_connection((LOOPBACK, listen), timeout=5) as client:
+                client.sendall(b"three")
+                assert client.recv(9) == b"three"
+        finally:
+            wires.close()
+
+
+@contextmanager
+def _echo() -> Iterator[int]:
+    """A server that answers what it is told; gives its port."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=(client,), daemon=True).start()
+
+        def answer(client: socket.socket) -> None:
+            with client:
+                try:
+                    while told := client.recv(99):
+                        client.sendall(told)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
 
 
 @pytest.mark.slow
