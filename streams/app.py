@@ -140,6 +140,8 @@ class Worker:
         """Nothing was assigned: too many workers, or the topics are gone."""
         try:
             await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+        except errors.Away:
+            return  # it is waited for where it is needed; the next assignment asks again
         except Exception as error:
             process.die(error)
 

@@ -9,6 +9,8 @@ Called by: `heed topics`, every worker and the API at their start, tests.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import aiokafka.errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -23,8 +25,7 @@ TRIES = 30
 async def create(bootstrap: str, homes: int) -> list[str]:
     """Create what is missing, then check everything; answers the names created."""
     wanted = {topic.name: topic for topic in topics.all_topics(homes)}
-    admin = await connect(bootstrap)
-    try:
+    async with asking(bootstrap) as admin:
         missing = sorted(set(wanted) - set(await admin.list_topics()))
         if missing:
             copies = min(COPIES, len((await admin.describe_cluster())["brokers"]))
@@ -33,16 +34,13 @@ async def create(bootstrap: str, homes: int) -> list[str]:
                 for name in missing
             ]
             _raise_refused(await admin.create_topics(made))
-    finally:
-        await admin.close()
     await check(bootstrap, homes)
     return missing
 
 
 async def check(bootstrap: str, homes: int) -> None:
     """Raise `errors.Doubt` when a topic is missing or not as declared, `errors.Away` when Kafka is."""
-    admin = await connect(bootstrap)
-    try:
+    async with asking(bootstrap) as admin:
         found = await wrong(admin, homes)
         for _ in range(TRIES):
             if not any("is missing" in one for one in found):
@@ -52,8 +50,6 @@ async def check(bootstrap: str, homes: int) -> None:
             found = await wrong(admin, homes)
         if found:
             raise errors.Doubt("; ".join(found))
-    finally:
-        await admin.close()
 
 
 async def wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
@@ -100,6 +96,20 @@ def _raise_refused(answer: object) -> None:
             raise errors.Usage(
                 f"topic {name} could not be created: {kind}. Check the broker's limits and rights."
             )
+
+
+@contextlib.asynccontextmanager
+async def asking(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for the time of a `with`; raises `errors.Away` when Kafka is, or goes while it is asked."""
+    admin = await connect(bootstrap)
+    try:
+        yield admin
+    except aiokafka.errors.KafkaError as error:
+        if not error.retriable:
+            raise
+        raise errors.Away(f"Kafka went away while it was asked ({type(error).__name__})") from error
+    finally:
+        await admin.close()
 
 
 async def connect(bootstrap: str) -> AIOKafkaAdminClient:
