@@ -38,7 +38,7 @@ from litestar.types import (
     Send,
 )
 
-from api import bodies, event_trace, ingest, operations, problems, routes, servers
+from api import bodies, event_trace, ingest, operations, problems, protocol, routes, servers
 from schemas import errors, metrics, settings
 from streams import producer, watchdog
 
@@ -147,6 +147,7 @@ def serve(chosen: settings.Settings) -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # api.servers says it, once
     config = uvicorn.Config(
         create_app(chosen),
+        http=protocol.Protocol,
         access_log=False,
         proxy_headers=False,
         log_config=None,

@@ -4,9 +4,8 @@ Promises: each answer has `type`, `title`, `status` and `detail`, as `applicatio
 layer the error came. `type` opens at the API itself and in `docs/errors.md`, which is this module's table.
 Neither a value the caller sent nor anything of an exception's text is ever in it.
 
-Limits: bytes that are no HTTP at all are answered by the server in front (400, plain text), before any route.
-
-Used by every module of `api`; `python -m api.problems` prints the page for `docs/errors.md`.
+Used by every module of `api`, and by `api.protocol` for what never reaches a route; `python -m api.problems`
+prints the page for `docs/errors.md`.
 """
 
 from __future__ import annotations
@@ -105,6 +104,12 @@ MEDIA = Kind(
     "`application/json`, in UTF-8; with `ce-` headers any JSON type. `Content-Encoding` is absent, "
     "`identity` or `gzip`.",
 )
+HEAD_TOO_LARGE = Kind(
+    "head-too-large",
+    431,
+    "The address and headers are too large",
+    "Together they may have 65,536 bytes. Send less in headers or in the address, and data in the body.",
+)
 TOO_MANY = Kind(
     "too-many-requests",
     429,
@@ -156,6 +161,7 @@ KINDS = (
     METHOD,
     TOO_LARGE,
     MEDIA,
+    HEAD_TOO_LARGE,
     TOO_MANY,
     INTERNAL,
     LOG_AWAY,

@@ -25,7 +25,7 @@ _ABOUT: Final = {
     topics.EMAIL_ACTIVITY: "A door: what happened to mails, told by anyone.",
     topics.CONTACT_IDENTITY: "A door: what is known about contacts, told by anyone.",
     topics.FACTS: "The log: every fact, in the home of its subject. Written by Heed alone.",
-    "registry": "The log: what was decided for all of Heed, in one partition. Written by Heed alone.",
+    topics.REGISTRY: "The log: what was decided for all of Heed, in one partition. Written by Heed alone.",
     topics.COMMANDS: "What fell due, told by Heed's timers. A copy, or a stranger's, changes nothing.",
 }
 _PARTITION_HEADERS: Final = {

@@ -12,9 +12,13 @@ import functools
 import struct
 import zlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import aiokafka
+import aiokafka.errors
 import cramjam
 from aiokafka import codec as codecs
+from aiokafka.protocol import produce
 from aiokafka.record import default_records, util
 
 HEADER = default_records.DefaultRecordBase.HEADER_STRUCT
@@ -83,6 +87,20 @@ def payload(raw: bytes) -> bytes:
 def behind(raw: bytes, more: bytes) -> bytes:
     """The batch with more behind its compressed end."""
     return framed(raw[SIGNED_FROM + 1], count(raw), payload(raw) + more)
+
+
+async def send(bootstrap: str, topic: str, part: int, raw: bytes) -> int:
+    """A batch as it is, to the broker; gives the offset it got, or raises."""
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, request_timeout_ms=60_000) as made:
+        await made.partitions_for(topic)
+        node = made.client.cluster.leader_for_partition(aiokafka.TopicPartition(topic, part))
+        answer: Any = await made.client.send(
+            node, produce.ProduceRequest(None, -1, 60_000, [(topic, [(part, raw)])])
+        )
+    _, code, offset, *_ = answer.topics[0][1][0]
+    if code:
+        raise aiokafka.errors.for_code(code)
+    return int(offset)
 
 
 def _gzip(payload: bytes) -> bytes:

@@ -6,9 +6,11 @@ import copy
 import http.server
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -311,3 +313,12 @@ def test_what_cannot_be_answered_is_said(arguments: tuple[str, ...], tmp_path: P
     assert run("change", tmp_path, tmp_path) == (2, f"{tmp_path}: there are no schemas.\n")
     (tmp_path / "none.json").write_text("no JSON")
     assert run("events", files.DOCS / "schemas", tmp_path / "none.json")[0] == 2
+
+
+def test_the_version_stands_in_the_changelog() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    headings = re.findall(r"(?m)^## (.+)$", (ROOT / "CHANGELOG.md").read_text())
+    assert headings[0] == "Unreleased"
+    assert project["version"] == headings[1]
+    released = [tuple(map(int, one.split("."))) for one in headings[1:]]
+    assert released == sorted(released, reverse=True)

@@ -9,12 +9,9 @@ import asyncio
 import json
 import uuid
 from pathlib import Path
-from typing import Any
 
-import aiokafka
 import aiokafka.errors
 import pytest
-from aiokafka.protocol import produce
 
 from schemas import topics
 from tests import bombs, traffic
@@ -58,7 +55,7 @@ def test_a_batch_that_no_client_would_make_is_set_aside(cluster: clusters.Cluste
     batches = _on(topic)
     wanted, slow = {}, {}
     for name, raw in batches.items():
-        first = asyncio.run(_send(cluster.bootstrap, topic, raw))
+        first = asyncio.run(bombs.send(cluster.bootstrap, topic, PART, raw))
         wanted[first + bombs.count(raw) - 1] = (name, bombs.moved(raw, first))
         seconds = cluster.good_event_after(topic, PART, producer)
         if seconds > clusters.patience(1.0):
@@ -87,7 +84,7 @@ def test_an_event_with_millions_of_headers_is_an_event(
 ) -> None:
     contact = traffic.contact_of(PART)
     told = [bombs.headed(0, traffic.as_on(topics.EMAIL_ACTIVITY, contact), count, name)]
-    asyncio.run(_send(cluster.bootstrap, topics.EMAIL_ACTIVITY, bombs.batch(codec, told)))
+    asyncio.run(bombs.send(cluster.bootstrap, topics.EMAIL_ACTIVITY, PART, bombs.batch(codec, told)))
     took = cluster.good_event_after(topics.EMAIL_ACTIVITY, PART)
     assert took <= clusters.patience(1.0)
     cluster.wait_row(contact)
@@ -98,21 +95,7 @@ def test_an_event_with_millions_of_headers_is_an_event(
 def test_what_the_broker_does_not_take(cluster: clusters.Cluster, name: str) -> None:
     """Why `streams.wire` need not look for these: a broker that takes them one day fails here."""
     with pytest.raises(aiokafka.errors.KafkaError):
-        asyncio.run(_send(cluster.bootstrap, topics.EMAIL_ACTIVITY, NEVER_TAKEN[name]))
-
-
-async def _send(bootstrap: str, topic: str, raw: bytes) -> int:
-    """A batch as it is, to the broker; gives the offset it got, or raises."""
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, request_timeout_ms=60_000) as made:
-        await made.partitions_for(topic)
-        node = made.client.cluster.leader_for_partition(aiokafka.TopicPartition(topic, PART))
-        answer: Any = await made.client.send(
-            node, produce.ProduceRequest(None, -1, 60_000, [(topic, [(PART, raw)])])
-        )
-    _, code, offset, *_ = answer.topics[0][1][0]
-    if code:
-        raise aiokafka.errors.for_code(code)
-    return int(offset)
+        asyncio.run(bombs.send(cluster.bootstrap, topics.EMAIL_ACTIVITY, PART, NEVER_TAKEN[name]))
 
 
 def _peak_mb(pid: int) -> int:
