@@ -40,7 +40,7 @@ from litestar.types import (
 
 from api import bodies, event_trace, ingest, operations, problems, protocol, routes, servers
 from schemas import errors, metrics, settings
-from streams import producer, watchdog
+from streams import producer, tracing, watchdog
 
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = (
@@ -50,6 +50,7 @@ BACKLOG: Final = 2048
 LINGER_MS: Final = 10  # requests that come together share a trip to Kafka
 
 _log = structlog.get_logger("api")
+_PARENT: Final = tracing.TRACEPARENT.encode()
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -72,13 +73,29 @@ class Api(Litestar):
                 status = message["status"]
             await send(message)  # type: ignore[arg-type]
 
-        try:
-            await super().__call__(scope, receive, watch)
-        finally:
-            method = request["method"] if request["method"] in _METHODS else "other"
-            route = request.get("path_template") or "none"
-            seconds = time.perf_counter() - began
-            metrics.HTTP_REQUEST_SECONDS.labels(route, method, str(status)).observe(seconds)
+        with _traced(request) as told:
+            try:
+                await super().__call__(scope, receive, watch)
+            finally:
+                method, route = _named(request)
+                answered: dict[str, int | str] = {"http.request.method": method, "http.route": route}
+                told.tell(answered | {"http.response.status_code": status}, f"{method} {route}")
+                seconds = time.perf_counter() - began
+                metrics.HTTP_REQUEST_SECONDS.labels(route, method, str(status)).observe(seconds)
+
+
+def _named(request: HTTPScope) -> tuple[str, str]:
+    """The method, and the route's template: never the path."""
+    method = request["method"] if request["method"] in _METHODS else "other"
+    return method, request.get("path_template") or "none"
+
+
+def _traced(request: HTTPScope) -> contextlib.AbstractContextManager[tracing.Span]:
+    """A span of this request, below that of its caller; none of those who only look whether we live."""
+    if not request["path"].startswith("/v1/"):
+        return tracing.batch("request", None)
+    parent = next((value.decode("latin-1") for name, value in request["headers"] if name == _PARENT), None)
+    return tracing.span("request", "server", parent)
 
 
 def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -> Litestar:
@@ -156,11 +173,13 @@ def serve(chosen: settings.Settings) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
+    tracing.start(chosen.otlp_endpoint, "heed-api", "api")
     gc.collect()
     gc.freeze()  # what was imported stays: a full collection would stop every request for 70 ms
     with listen(chosen.api_host, chosen.api_port) as listening:
         _log.info("listening", host=chosen.api_host, port=listening.getsockname()[1])
         _Server(config).run(sockets=[listening])
+    tracing.stop()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -23,7 +23,7 @@ from litestar import Request, Response
 
 from api import bodies, problems, servers
 from schemas import admission, errors, metrics, topics
-from streams import judge, producer
+from streams import judge, producer, tracing
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_KEY_CHARACTERS = 255
@@ -69,7 +69,8 @@ class Ingest:
         if events is None:
             metrics.REFUSED.labels(errors.Reason.UNDECODABLE).inc()
             raise _nothing_taken([_NO_ARRAY])
-        outcomes, records = await self._judge(events, at, key, _trace(headers.get("traceparent")))
+        trace = tracing.current() or _trace(headers.get(tracing.TRACEPARENT))
+        outcomes, records = await self._judge(events, at, key, trace)
         if events and not records:
             raise _nothing_taken(outcomes)
         await self._append(records, len(body))
@@ -107,7 +108,8 @@ class Ingest:
             raise problems.Problem(problems.TOO_MANY, f"{problems.TOO_MANY.title}.")
         self._waiting += size
         try:
-            await self._log.append(records)
+            with tracing.span("append", "producer", records=len(records)):
+                await self._log.append(records)
         except errors.Away:
             raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
         finally:

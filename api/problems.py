@@ -20,6 +20,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 
 from schemas import errors
+from streams import tracing
 
 MEDIA_TYPE = "application/problem+json"
 PAGE = "/docs/errors.md"
@@ -242,7 +243,9 @@ def _tell(request: Request[Any, Any, Any], error: Exception) -> None:
         where.append(f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}")
         trace = trace.tb_next
     route, method = request.scope.get("path_template"), request.scope.get("method")
-    _log.error("internal", error=type(error).__name__, route=route, method=method, where=where[-8:])
+    traced = tracing.trace_id(request.headers.get(tracing.TRACEPARENT))
+    named = {"trace_id": traced} if traced else {}
+    _log.error("internal", error=type(error).__name__, route=route, method=method, where=where[-8:], **named)
 
 
 def page() -> str:

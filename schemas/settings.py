@@ -29,6 +29,12 @@ def _choice(**values: Any) -> tuple[str, Callable[[str], Any]]:
     return " or ".join(values), values.__getitem__
 
 
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError
+    return text
+
+
 def _zone(text: str) -> str:
     zoneinfo.ZoneInfo(text)
     return text
@@ -47,6 +53,9 @@ def _dsn(text: str) -> str:
         raise ValueError
     return text
 
+
+# A setting that has a name of its own elsewhere, which is read where ours says nothing.
+STANDARD: Final = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 _SWITCH = _choice(on=True, off=False)
 _YES = _choice(**{"true": True, "false": False, "on": True, "off": False, "1": True, "0": False})
@@ -94,6 +103,11 @@ class Settings:
         "the least that is logged",
     )
     worker_name: str = _setting("worker-1", ("a name that no other worker has", str), "this worker's name")
+    otlp_endpoint: str = _setting(
+        "",
+        ("a URL, as http://collector:4318", _url),
+        "where traces are sent by OTLP (else the standard's OTEL_EXPORTER_OTLP_ENDPOINT); none: nowhere",
+    )
     watchdog_seconds: int = _setting(
         60,
         _number(0, 86_400),
@@ -109,7 +123,7 @@ class Settings:
         env = os.environ if env is None else env
         values: dict[str, Any] = {}
         for one in fields(cls):
-            text = env.get(variable(one.name), "").strip()
+            text = (env.get(variable(one.name)) or env.get(STANDARD.get(one.name, ""), "")).strip()
             if text:
                 try:
                     values[one.name] = one.metadata["parse"](text)

@@ -35,6 +35,7 @@ from streams import (
     producer,
     registry_loop,
     topic_admin,
+    tracing,
     watchdog,
 )  # fmt: skip
 
@@ -215,6 +216,7 @@ class Worker:
         self.watchdog.stop()
         await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
         await asyncio.to_thread(self.relay.stop)
+        await asyncio.to_thread(tracing.stop)
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.app.stop()
@@ -271,6 +273,7 @@ def run(chosen: settings.Settings) -> None:
     process.recall_fences(folder / "fenced")
     process.set_up_logs(chosen.log_level, worker=chosen.worker_name)
     process.serve_metrics(chosen.metrics_port)
+    tracing.start(chosen.otlp_endpoint, "heed-worker", chosen.worker_name)
     try:
         asyncio.run(_run(chosen))
     except Exception as error:

@@ -9,6 +9,7 @@ Called by: `streams.app`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from faust.types import TP
 
 from projections import database, engagement, error_rate, fold, records
 from schemas import commands, errors, metrics, topics
-from streams import claims, lanes, log
+from streams import claims, lanes, log, tracing
 
 TOPICS = frozenset({topics.FACTS, topics.COMMANDS})
 SAMPLES = 200  # facts of a batch whose delay is observed
@@ -73,8 +74,11 @@ class FoldLane(lanes.Lane):
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self._fold is not None
         batch = self._read(claim, spans)
+        began = time.monotonic()
         with metrics.TRANSACTION_SECONDS.time():
             done = self._advance(batch)
+        if tracing.on() and (spans or done.contacts):
+            _trace(spans, done, time.monotonic() - began)
         self.moved(claim, spans)
         self._count(batch, spans, done)
         self._rate.add(done.contacts, done.failed)
@@ -121,6 +125,16 @@ class FoldLane(lanes.Lane):
                 (done.at - due).total_seconds()
             )
         metrics.COMMANDS.labels(kind=engagement.COMMAND).inc(done.commands)
+
+
+def _trace(spans: Mapping[TP, Any], done: fold.Done, seconds: float) -> None:
+    """One span for a transaction, linked to some of the traces that its facts name."""
+    read = [record for span in spans.values() for record in span.records]
+    facts = sum(done.folded.values())
+    tracing.done(
+        "fold", seconds, tracing.of_records(read), records=len(read), facts=facts,
+        duplicates=done.duplicates, conflicts=done.conflicts, contacts=done.contacts,
+    )  # fmt: skip
 
 
 def read_back(batch: fold.Batch, record: records.Record) -> None:

@@ -19,7 +19,7 @@ from faust.types import TP
 
 from projections import database, parked, positions, records
 from schemas import metrics, topics
-from streams import claims, judge, lanes, log, producer
+from streams import claims, judge, lanes, log, producer, tracing
 
 READER = "intake"
 
@@ -57,12 +57,16 @@ class IntakeLane(lanes.Lane):
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         admitted: list[producer.Record] = []
         asides: list[records.Aside] = []
-        for tp, span in spans.items():
-            for record in span.records:
-                judge.record(record, tp.topic, self.homes, self.ahead, admitted, asides)
-        if admitted:
-            self._out.append_from_thread(admitted, self._loop)
-        self._commit(claim, spans, asides)
+        with tracing.batch(READER, spans) as told:
+            for tp, span in spans.items():
+                for record in span.records:
+                    judge.record(record, tp.topic, self.homes, self.ahead, admitted, asides)
+            told.link(tracing.of_records(admitted))
+            told.tell({"admitted": len(admitted), "parked": len(asides)})
+            if admitted:
+                with tracing.span("append", "producer", records=len(admitted)):
+                    self._out.append_from_thread(admitted, self._loop)
+            self._commit(claim, spans, asides)
         self.moved(claim, spans)
         for door, number in collections.Counter(dict(record.headers)["door"] for record in admitted).items():
             metrics.ADMITTED.labels(door=door.decode()).inc(number)

@@ -1,7 +1,7 @@
 """A process of Heed: how it logs, and how it ends.
 
 Promises: one JSON object a line on stderr, never an address, a name or a payload; the last line says why the
-process ended. What libraries say over and over (a broker that is away) is let through once in ten seconds.
+process ended. What libraries say over and over (a broker that is away) is let through once in a minute.
 Limits: exit codes are those of names.md: 0 done, 2 usage, 3 stopped on doubt, 69 a server cannot be reached.
 Called by: every entry point, and by lanes when they stop on doubt.
 """
@@ -25,7 +25,7 @@ import structlog
 from projections import database, positions
 from schemas import errors, metrics
 
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = 60.0
 
 _fences: Path | None = None
 
@@ -50,7 +50,8 @@ def set_up_logs(level: str, **bound: str) -> None:
 
 
 class _Handler(logging.Handler):
-    """Libraries' records as ours, each message once in ten seconds."""
+    """Libraries' records as ours, each message once in a minute and its first line only: what follows it, and
+    what asyncio tells of tasks, may hold anything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class _Handler(logging.Handler):
         if len(self._said) > 1000:
             self._said.clear()
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, message=record.getMessage()[:300]
+            record.levelno, "library", logger=record.name, message=record.getMessage().split("\n", 1)[0][:300]
         )
 
 

@@ -65,6 +65,7 @@ def suspended(pids: list[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_tables_topics_workers_settings_and_clocks(
     ask: Doctor, mortal: stack.Servers, fresh: str, workers: Callable[..., clusters.Cluster]
 ) -> None:
