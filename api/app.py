@@ -131,6 +131,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
     )
     app.state.parts = routes.Parts(
         ingest.Ingest(log, chosen.homes, timedelta(seconds=chosen.ahead_seconds)),
+        log,
         database,
         readiness,
         event_trace.Tracing(chosen),

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from api import engagement, event_trace, ingest, openapi_events, operations, problems
+from api import engagement, event_trace, ingest, openapi_events, openapi_operate, operations, problems
 from schemas import errors, identity
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
@@ -55,6 +55,7 @@ def document() -> dict[str, Any]:
             "/v1/engagement/refresh-expired": {
                 "post": _operation("Refresh every row that is past its time", _ref("Refreshed"), [], 503)
             },
+            **openapi_operate.paths(_operation),
             "/v1/parked": {
                 "get": _operation("What was parked, newest first", _ref("ParkedPage"), _page(), 503)
             },
@@ -211,6 +212,7 @@ def _schemas() -> dict[str, Any]:
         **_trace(),
         "Health": _object({"status": {"type": "string"}}),
         **openapi_events.components(_TEMPLATE),
+        **openapi_operate.schemas(),
     }
 
 

@@ -84,6 +84,20 @@ NO_CONTACT_ID = Kind(
     "A contact id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`. So it is never an address. A "
     "well-formed id is always answered, also when nothing is known of it.",
 )
+NO_SETTING = Kind(
+    "no-setting",
+    404,
+    "There is no such setting to read or change here",
+    "Those that are changed while Heed runs are `engagement_period_months`, `keep_row_without_clicks` and "
+    "`zone`. All others are variables of the environment (docs/operations.md).",
+)
+WRONG_VALUE = Kind(
+    "wrong-value",
+    400,
+    "The body does not hold a value that is taken here",
+    "`detail` says what is taken. The body is a JSON object as `/openapi.json` has it, with nothing else in "
+    "it. Nothing was changed.",
+)
 METHOD = Kind(
     "method-not-allowed",
     405,
@@ -156,9 +170,11 @@ KINDS = (
     NOTHING_TAKEN,
     UNREADABLE_BODY,
     WRONG_PARAMETER,
+    WRONG_VALUE,
     BAD_REQUEST,
     NO_ROUTE,
     NO_CONTACT_ID,
+    NO_SETTING,
     METHOD,
     TOO_LARGE,
     MEDIA,

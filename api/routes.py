@@ -16,12 +16,24 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import prometheus_client
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get, post, put
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from api import engagement, event_trace, ingest, openapi, operations, problems, servers
+from api import (
+    engagement,
+    event_trace,
+    ingest,
+    json_body,
+    openapi,
+    operations,
+    problems,
+    recalculation,
+    schedules,
+    servers,
+    settings,
+)
 from schemas import asyncapi, envelope, errors
 
 JSON: Final = "application/json"
@@ -37,6 +49,7 @@ class Parts:
     """What the routes work with; `api.app` makes it, once a process."""
 
     ingest: ingest.Ingest
+    log: servers.Log
     database: servers.Database
     readiness: operations.Readiness
     tracing: event_trace.Tracing
@@ -92,6 +105,30 @@ async def refresh_expired(request: _Request) -> Response[bytes]:
     return _json({"refreshed": await engagement.refresh_expired(_parts(request).database)})
 
 
+@post("/v1/engagement/run-queue", guards=[takes_parameters])
+async def run_queue(request: _Request) -> Response[bytes]:
+    asked = json_body.read(await request.body(), recalculation.Run)
+    return _json(await recalculation.run_queue(_parts(request).database, asked.max_seconds))
+
+
+@get("/v1/settings/{name:str}", guards=[takes_parameters])
+async def get_setting(request: _Request, name: FromPath[str]) -> Response[bytes]:
+    return _json(await settings.read(_parts(request).database, name))
+
+
+@put("/v1/settings/{name:str}", guards=[takes_parameters])
+async def put_setting(request: _Request, name: FromPath[str]) -> Response[bytes]:
+    asked = json_body.read(await request.body(), settings.Change)
+    parts = _parts(request)
+    changed = await settings.change(parts.database, parts.log, name, asked.value, _actor(request))
+    return _json(changed)
+
+
+@get("/v1/schedules", guards=[takes_parameters])
+async def get_schedules(request: _Request) -> Response[bytes]:
+    return _json(await schedules.read(_parts(request).database))
+
+
 @get("/v1/parked", guards=[takes_parameters], opt={"parameters": ("reason", "after", "limit")})
 async def get_parked(
     request: _Request,
@@ -139,6 +176,10 @@ ALL: Final = (
     get_engagement,
     calculate_engagement,
     refresh_expired,
+    run_queue,
+    get_setting,
+    put_setting,
+    get_schedules,
     get_parked,
     live,
     ready,
@@ -152,6 +193,11 @@ ALL: Final = (
 def _parts(request: _Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
+
+
+def _actor(request: _Request) -> str:
+    """Who asks, as it is recorded."""
+    return str(getattr(request.state, "actor", "api"))
 
 
 def _json(answer: Mapping[str, Any]) -> Response[bytes]:

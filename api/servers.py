@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -27,6 +28,8 @@ from sqlalchemy.sql import ClauseElement
 from projections import database
 from schemas import errors
 from streams import producer
+
+T = TypeVar("T")
 
 POOL_SIZE: Final = 6
 APPEND_SECONDS: Final = 4.0
@@ -188,6 +191,31 @@ class Database:
                 self._leave(asked)
         self._presence.here()
         return found
+
+    async def work(self, name: str, do: Callable[[psycopg.Connection, Callable[[], bool]], T]) -> T:
+        """What blocks, and may take long, in a thread on a connection of its own, told of its cancelling.
+
+        `do` gets the connection and whether to stop. Raises what it raises; `errors.Away` for a lost server.
+        """
+        stopping = threading.Event()
+        try:
+            return await asyncio.to_thread(self._work, name, do, stopping.is_set)
+        except psycopg.Error as error:
+            if not database.is_away(error) and not isinstance(error, _NOT_THERE):
+                raise
+            self._presence.gone(error)
+            raise errors.Away("PostgreSQL does not answer, or its tables are not there yet.") from error
+        finally:
+            stopping.set()
+
+    def _work(
+        self,
+        name: str,
+        do: Callable[[psycopg.Connection, Callable[[], bool]], T],
+        stopping: Callable[[], bool],
+    ) -> T:
+        with database.connect(self._dsn, database.LIVE_PATH, f"heed-api {name}") as connection:
+            return do(connection, stopping)
 
     async def _ask(self, statement: ClauseElement, values: Mapping[str, object]) -> list[dict[str, Any]]:
         assert self._pool is not None

@@ -29,7 +29,8 @@ ALONE: Final = 1000  # and when it has nothing else to do
 
 EVERYONE: Final = """
 insert into recalculation_cause (reason, since) values (%(reason)s, %(at)s)
-on conflict (reason) do update set since = excluded.since, settled = null, after = '', queued = 0
+on conflict (reason) do update set since = excluded.since, settled = null, after = '', queued = 0,
+    finished = false
 """
 # Purpose: a cause with what is to be done: note the transaction after it (again after a restore, where ids of
 # transactions begin anew); wait for those that were open then; or go on. A fold has its id before it reads
@@ -37,7 +38,7 @@ on conflict (reason) do update set since = excluded.since, settled = null, after
 CAUSE: Final = """
 select reason, since, after, coalesce(settled < pg_snapshot_xmax(pg_current_snapshot()), false) as noted,
     coalesce(settled <= pg_snapshot_xmin(pg_current_snapshot()), false) as clear
-from recalculation_cause order by since, reason limit 1
+from recalculation_cause where not finished order by since, reason limit 1
 """
 SETTLE: Final = "update recalculation_cause set settled = pg_current_xact_id() where reason = %s"
 # Purpose: the next subjects, each found by one look into the index, however many facts the one before has.
@@ -59,7 +60,7 @@ from unnest(%(homes)s::smallint[], %(contacts)s::text[]) as u(home, contact_id)
 on conflict (home, contact_id) do update set reason = excluded.reason, since = excluded.since, error = null
 """
 ADVANCE: Final = "update recalculation_cause set after = %s, queued = queued + %s where reason = %s"
-OVER: Final = "delete from recalculation_cause where reason = %s"
+OVER: Final = "update recalculation_cause set finished = true where reason = %s"
 
 # Purpose: the next contacts of these homes; from a place on, so that what was deleted is not looked at again.
 TAKE: Final = """
@@ -83,7 +84,7 @@ exists (select from recalculation where home = any(%(homes)s::smallint[])
     and (home, contact_id) > (%(home)s, %(contact)s) and error is null)
 """
 
-FILLING: Final = "select exists (select from recalculation_cause)"
+FILLING: Final = "select exists (select from recalculation_cause where not finished)"
 
 Taken = tuple[str, int, str, datetime]
 Place = tuple[int, str]

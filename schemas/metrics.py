@@ -20,6 +20,7 @@ from schemas import errors, events, topics
 
 HTTP: Final = "http"
 READERS: Final = ("intake", "fold", "registry")
+SCHEDULES: Final = ("refresh-expired", "run-queue")
 COMMAND_KINDS: Final = ("engagement.expire",)
 PARTS: Final = ("kafka", "postgres", "homes")
 
@@ -120,6 +121,9 @@ TIMER_LATENESS_SECONDS: Final = _histogram(
 COMMANDS: Final = _counter("heed_commands_total", "Commands put into the outbox.", kind=COMMAND_KINDS)
 NUDGES: Final = _gauge("heed_nudges", "Contacts waiting to be looked at again.")
 CLAIMS: Final = _counter("heed_claims_total", "Homes and doors claimed by this process.")
+SCHEDULED: Final = _counter(
+    "heed_scheduled_total", "Slots of schedules fired by this process.", schedule=SCHEDULES
+)
 FENCED: Final = _counter("heed_fenced_total", "Times this process found that another owns what it held.")
 OUTBOX_BACKLOG: Final = _gauge(
     "heed_outbox_backlog", "Commands in the outbox, not yet read back from the log."

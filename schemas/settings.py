@@ -10,8 +10,11 @@ import os
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
+
+import cronsim
 
 from schemas import errors
 
@@ -57,6 +60,15 @@ def _dsn(text: str) -> str:
 # A setting that has a name of its own elsewhere, which is read where ours says nothing.
 STANDARD: Final = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
+
+def _cron(text: str) -> str:
+    try:
+        next(cronsim.CronSim(text, datetime(2000, 1, 1, tzinfo=UTC)))
+    except (cronsim.CronSimError, StopIteration):
+        raise ValueError from None
+    return text
+
+
 _SWITCH = _choice(on=True, off=False)
 _YES = _choice(**{"true": True, "false": False, "on": True, "off": False, "1": True, "0": False})
 _LEVELS = ("debug", "info", "warning", "error")
@@ -92,6 +104,12 @@ class Settings:
     )
     timers: bool = _setting(True, _SWITCH, "expire what is due by itself")
     recalculate: str = _setting("auto", _choice(auto="auto", manual="manual"), "who works off the queue")
+    schedule_refresh_expired: str = _setting(
+        "", ("cron form, as */5 * * * *; empty is off", _cron), "when what is due is refreshed"
+    )
+    schedule_run_queue: str = _setting(
+        "", ("cron form, as 0 3 * * *; empty is off", _cron), "when the queue is worked off"
+    )
     ahead_seconds: int = _setting(
         300, _number(0, 86_400), "how far ahead of its acceptance an event may be dated"
     )

@@ -34,6 +34,7 @@ from streams import (
     process,
     producer,
     registry_loop,
+    schedules,
     topic_admin,
     tracing,
     watchdog,
@@ -110,6 +111,9 @@ class Worker:
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
         eyes = watchdog.Eyes(chosen.kafka, chosen.postgres, chosen.worker_name)
         self.watchdog = watchdog.Watchdog(chosen.watchdog_seconds, self._standings, eyes)
+        self.schedules = [
+            schedules.Keeper(chosen.worker_name, chosen.postgres, one) for one in schedules.schedules(chosen)
+        ]
         self._behind: dict[TP, float] = {}
         self._agents()
 
@@ -206,6 +210,8 @@ class Worker:
             lane.start()
         self.relay.start()
         self.watchdog.start()
+        for keeper in self.schedules:
+            keeper.start()
         await self.app.start()
         # What was loaded stays: a full collection over it would hold up every lane for tens of milliseconds.
         gc.collect()
@@ -217,6 +223,8 @@ class Worker:
         await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
         await asyncio.to_thread(self.relay.stop)
         await asyncio.to_thread(tracing.stop)
+        for keeper in self.schedules:
+            keeper.stop()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.app.stop()

@@ -11,17 +11,15 @@ Called by: the console script `heed`.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
-import re
 import sys
 import traceback
 from typing import Annotated
 
 import typer
 
-from schemas import errors, settings
-from streams import cli_health, cli_parked
+from schemas import errors
+from streams import cli_health, cli_parked, cli_recompute, cli_settings
 from streams.console import Json, answer, chosen, of_api, servers
 
 HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
@@ -29,12 +27,12 @@ HELP = "Heed: what people do with the mail they get, kept exact per contact. Err
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 topics_app = typer.Typer(no_args_is_help=True, help="Heed's topics on the broker.")
 engagement_app = typer.Typer(no_args_is_help=True, help="The engagement of contacts.")
-settings_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(cli_parked.app, name="parked")
 app.add_typer(engagement_app, name="engagement")
-app.add_typer(settings_app, name="settings")
 app.add_typer(cli_health.app)
+app.add_typer(cli_settings.app, name="settings")
+app.add_typer(cli_recompute.app, name="recompute")
 
 
 def main() -> None:
@@ -155,13 +153,8 @@ def engagement_refresh_expired(as_json: Json = False) -> None:
     answer({"refreshed": refreshed}, as_json, f"{refreshed} rows were due and have been refreshed.")
 
 
-@settings_app.command("show")
-def settings_show(as_json: Json = False) -> None:
-    """Every setting, with its value in force; passwords are masked."""
-    found = chosen()
-    shown = {settings.variable(one.name): str(getattr(found, one.name)) for one in dataclasses.fields(found)}
-    shown["HEED_POSTGRES"] = re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", shown["HEED_POSTGRES"])
-    answer(shown, as_json, "\n".join(f"{name}={value}" for name, value in shown.items()))
+engagement_app.command("run-queue")(cli_recompute.run_queue)
+app.command("schedules")(cli_settings.schedules)
 
 
 def _register_local() -> None:

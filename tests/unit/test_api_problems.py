@@ -33,6 +33,9 @@ class Raising:
     async def rows(self, _: object, **__: object) -> None:
         raise self.error
 
+    async def work(self, _: object, __: object) -> None:
+        raise self.error
+
     async def missing(self) -> list[str]:
         raise self.error
 
@@ -75,7 +78,7 @@ def check(response: Any, kind: problems.Kind) -> dict[str, Any]:
 
 
 def address(path: str) -> str:
-    return path.replace("{id}", WORD)
+    return path.replace("{id}", WORD).replace("{name}", "zone")
 
 
 def everywhere() -> list[tuple[str, str]]:
@@ -123,8 +126,9 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     kind: problems.Kind,
 ) -> None:
     part: Any = Raising(error)
-    monkeypatch.setattr(application.state, "parts", routes.Parts(part, part, part, part), raising=False)
-    check(client.request(method, address(path)), kind)
+    monkeypatch.setattr(application.state, "parts", routes.Parts(part, part, part, part, part), raising=False)
+    body = {"value": "UTC"} if method == "PUT" else None
+    check(client.request(method, address(path), json=body), kind)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from schemas import errors, events, metrics, topics
 
 NAMES = """heed_admitted_total{door} heed_parked_total{reason} heed_events_folded_total{type}
 heed_refused_total{reason} heed_duplicates_total heed_conflicts_total heed_contact_errors
-heed_registered_total{type} heed_row_differences_total heed_lag_records{reader} heed_lag_seconds{reader}
+heed_registered_total{type} heed_scheduled_total{schedule}
+heed_row_differences_total heed_lag_records{reader} heed_lag_seconds{reader}
 heed_batch_records
 heed_transaction_seconds heed_row_delay_seconds heed_timer_lateness_seconds{kind} heed_commands_total{kind}
 heed_nudges heed_claims_total heed_fenced_total heed_outbox_backlog heed_outbox_seconds heed_missing{part}

@@ -63,7 +63,8 @@ create table {data}.recalculation_cause (
     since timestamptz not null,
     settled xid8,
     after text collate "C" not null default '',
-    queued bigint not null default 0
+    queued bigint not null default 0,
+    finished bool not null default false
 );
 comment on table {data}.recalculation_cause is 'Why everyone is to be computed anew, and how far they have been put into the queue.';
 

@@ -40,6 +40,17 @@ create index parked_by_event on {ops}.parked (event_id);
 create index parked_by_reason on {ops}.parked (reason, id);
 comment on table {ops}.parked is 'What a reader could not fold, with the reason and the raw bytes; nothing vanishes (LAW-7).';
 
+create table {ops}.schedule (
+    name text primary key,
+    cron text not null,
+    slot timestamptz not null,
+    fired_at timestamptz,
+    ended_at timestamptz,
+    owner text,
+    outcome text
+);
+comment on table {ops}.schedule is 'What is done by the clock: the last slot that was taken, by whom, and what came of it (CEE-13).';
+
 create table {ops}.outbox (
     id bigint generated always as identity primary key,
     home smallint not null,
