@@ -117,7 +117,7 @@ class Keeper:
                 waits = 0
             except (errors.Away, psycopg.Error) as error:
                 if waits % 60 == 0:
-                    self._log.warning("waiting for a server", error=process.first_line(error))
+                    self._log.warning("waiting for a server", error=process.told(error))
                 waits += 1
                 if connection is not None:
                     connection.close()
@@ -131,7 +131,7 @@ class Keeper:
         try:
             outcome = FIRINGS[self._schedule.name](connection)
         except errors.HeedError as error:
-            outcome = f"{type(error).__name__}: {process.first_line(error)}"
+            outcome = f"{type(error).__name__}: {process.told(error)}"
         metrics.SCHEDULED.labels(schedule=self._schedule.name).inc()
         connection.execute(ENDED, (outcome, self._schedule.name, slot, self._owner))
         self._log.info("fired", slot=slot.isoformat(), outcome=outcome)

@@ -131,7 +131,8 @@ def world(
     stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
     home: Path = tmp_path_factory.mktemp("home")
     with stack.Launcher() as launch:
-        made = clusters.Cluster(launch, servers.bootstrap, module_database, home)
+        schedule = {"HEED_SCHEDULE_REFRESH_EXPIRED": "* * * * * *"}
+        made = clusters.Cluster(launch, servers.bootstrap, module_database, home, **schedule)
         ports = free_ports(2)
         for number, port in enumerate(ports, 1):
             launch.api(servers.bootstrap, module_database, port, f"api-{number}")
@@ -280,6 +281,12 @@ def test_a_fact_of_the_registry(watched: Watched) -> None:
     registered = watched.mark("heed_registered_total", type="setting.changed")
     _decide(watched)
     registered.changes_by(1)
+
+
+@moves("heed_scheduled_total")
+def test_a_slot_that_comes(watched: Watched) -> None:
+    scheduled = watched.mark("heed_scheduled_total", schedule="refresh-expired")
+    scheduled.rises()
 
 
 @moves("heed_claims_total")

@@ -55,7 +55,7 @@ def put(url: str, value: object, name: str = NAME) -> httpx.Response:
 
 def heed(cluster: clusters.Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = stack.clean_env(stack.servers_env(cluster.bootstrap, cluster.dsn) | cluster.env)
-    command = [stack.HEED, *arguments]
+    command = [str(stack.HEED), *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -91,7 +91,9 @@ def everywhere() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("method", "path"), everywhere())
 def test_a_wrong_method(client: TestClient[Litestar], method: str, path: str) -> None:
-    for wrong in {"GET", "POST", "PUT", "DELETE", "PATCH"} - {method}:
+    taken = {one for one, where in everywhere() if where == path}
+    assert method in taken
+    for wrong in {"GET", "POST", "PUT", "DELETE", "PATCH"} - taken:
         response = client.request(wrong, address(path), content=WORD, headers={"x": WORD})
         check(response, problems.METHOD)
         assert method in response.headers["allow"]
