@@ -45,7 +45,9 @@ def cluster(
 @pytest.fixture(scope="module")
 def url(cluster: clusters.Cluster) -> str:
     [port] = free_ports(1)
-    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for("listening")
+    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for(
+        "listening", clusters.patience(30)
+    )
     return f"http://127.0.0.1:{port}"
 
 
