@@ -6,8 +6,9 @@ HEED_HOME/prometheus, where the stack keeps `targets.json`; nothing of the syste
 `prometheus` and `promtool` are not on the PATH, Debian's package is fetched by apt (which checks its
 signature) and unpacked into the cache.
 
-Limits: fetching needs apt; elsewhere a sentence says what to install. Called by hand, by `deploy.local`
-(which says how) and by the tests.
+Limits: fetching needs apt; elsewhere a sentence says what to install. The fetched one answers queries (of
+Grafana, promtool, curl), but has no pages: Debian's program looks for those in /usr/share. Called by
+hand, by `deploy.local` (which says how) and by the tests.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ SHIPPED: Final = Path(__file__).with_name("prometheus")
 CONFIGURATION: Final = "prometheus.yml"
 FILES: Final = (CONFIGURATION, "rules.yml", "alerts.yml")
 PORT: Final = 9090
+FIRING: Final = 'ALERTS{alertstate="firing"}'
 APT_SECONDS: Final = 300
 _NAMES: Final = ("prometheus", "promtool")
 
@@ -142,7 +144,8 @@ def main() -> NoReturn:
     (port,) = processes.free_ports(1, [PORT])
     line = command(programs, lay_out(home), port)
     print(shlex.join(line))
-    print(f"Prometheus: http://{processes.LOOPBACK}:{port}/alerts; Ctrl-C stops it", flush=True)
+    print(f"Prometheus answers on http://{processes.LOOPBACK}:{port}; Ctrl-C stops it. What fires now:")
+    print(f"{programs.promtool} query instant http://{processes.LOOPBACK}:{port} '{FIRING}'", flush=True)
     os.execv(line[0], line)  # noqa: S606 - no shell: this process becomes it
 
 
