@@ -135,6 +135,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         database,
         readiness,
         event_trace.Tracing(chosen),
+        chosen.homes,
     )
     return app
 

@@ -1,12 +1,15 @@
-"""One contact's engagement: as it stands, computed anew and compared, and the refreshing of what has expired.
+"""One contact's engagement: as it stands or stood, computed anew and compared, and the refreshing of what has
+expired.
 
 Promises: any well-formed contact id is answered, with nulls when nothing counts for it; no answer holds a
-value past its time. Nothing here writes a row: refreshing appends nudges, and the owners of the homes do the
-work.
+value past its time. As of T means: windows end at T, facts dated later are left out (LAW-5), by today's
+knowledge. Nothing here writes a row: calculating and refreshing append nudges, and the owners of the homes
+do the work.
 
-Limits: calculating waits 2 s for a contact that is just being worked on, refreshing 30 s for the workers.
+Limits: calculating waits 2 s for a contact that is just being worked on, and 2 s for one to be mended;
+refreshing waits 30 s for the workers.
 
-Routes of `api.routes`.
+Routes of `api.routes`; `api.explain` and `api.engagement_list` answer more about the same rows.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ CALCULATE_SECONDS: Final = 2.0
 REFRESH_SECONDS: Final = 30.0
 REFRESH_STEP: Final = 5_000
 EXPIRED: Final = "expired"
+DIFFERS: Final = "differs"
 
 _POLL_SECONDS: Final = 0.05
 ROW: Final = (
@@ -53,6 +57,7 @@ STORED: Final = (
 )
 
 _contact: Final = sa.bindparam("contact", type_=sa.Text)
+_as_of: Final = sa.bindparam("as_of", type_=tables.Moment)
 _view: Final = tables.contact_engagement
 
 # The row as everybody may see it, or what is known without one: the period and the instant of the answer.
@@ -63,8 +68,21 @@ _READ: Final = sa.select(
 ).select_from(tables.rule.outerjoin(_view, _view.c.contact_id == _contact))
 
 
+def _past() -> sa.Select[Any]:
+    """The row at an instant by the facts dated until then; and the clock, which the instant must not pass."""
+    rule, computed = tables.rule_at(_as_of), tables.engagement_at(_contact, _as_of, _as_of)
+    return sa.select(
+        sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("clock"),
+        rule.c.period_months.label("months"),
+        *computed.c,
+    ).select_from(rule.outerjoin(computed, sa.true()))
+
+
 def _comparison() -> sa.Select[Any]:
-    """One statement, so one snapshot: the stored row, the row by the facts at T, does a nudge wait."""
+    """One statement, so one snapshot: the stored row, the row by the facts at T, does anything wait.
+
+    What waits is a nudge, or a recalculation after a change of the rule, queued or about to be.
+    """
     position = tables.position.c
     instant = sa.func.greatest(sa.func.clock_timestamp(), sa.func.max(position.as_of))
     asked = (
@@ -74,7 +92,13 @@ def _comparison() -> sa.Select[Any]:
     )
     stored = tables.engagement.alias("stored")
     computed = tables.engagement_at(_contact, asked.c.t)
-    waiting = sa.exists().where(tables.nudge.c.subject == identity.CONTACT + _contact)
+    subject = identity.CONTACT + _contact
+    queued = tables.recalculation.c
+    waiting = sa.or_(
+        sa.exists().where(tables.nudge.c.subject == subject),
+        sa.exists().where(queued.home == sa.bindparam("home"), queued.contact_id == _contact),
+        sa.exists().where(tables.recalculation_cause.c.after < subject),
+    )
     return sa.select(
         asked.c.t.label("now"),
         tables.rule.c.period_months.label("months"),
@@ -112,6 +136,7 @@ def _nudging() -> dml.ReturningInsert[Any]:
     )
 
 
+_PAST: Final = _past()
 _COMPARE: Final = _comparison()
 _NUDGE: Final = _nudging()
 _NOW: Final = sa.select(sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("now"))
@@ -121,13 +146,19 @@ _nudge: Final = tables.nudge.c
 _is_left: Final = sa.and_(_nudge.id == sa.func.any(_ids), _nudge.error.is_(None))
 # Who takes a nudge and fails leaves another in its place, with the error.
 _is_failed: Final = sa.and_(_nudge.subject == sa.func.any(_subjects), _nudge.error.is_not(None))
+_MEND: Final = (
+    tables.nudge.insert()
+    .values({name: sa.bindparam(name) for name in ("home", "subject", "reason")})
+    .returning(_nudge.id, _nudge.subject)
+)
 _LEFT: Final = sa.select(
     sa.func.count().filter(_is_left).label("left"),
     sa.func.count(_nudge.subject.distinct()).filter(_is_failed).label("failed"),
 ).where(sa.or_(_is_left, _is_failed))
 
 
-def _well_formed(contact: str) -> str:
+def well_formed(contact: str) -> str:
+    """The id itself; raises `Problem` for an ill-formed one."""
     if identity.is_contact_id(contact) is None:
         raise problems.Problem(
             problems.NO_CONTACT_ID, "A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -."
@@ -135,25 +166,41 @@ def _well_formed(contact: str) -> str:
     return contact
 
 
-async def read(database: servers.Database, contact: str) -> dict[str, Any]:
-    """The row of a contact, or nulls. Raises `Problem` for an ill-formed id, `errors.Away`."""
-    _well_formed(contact)
+async def read(database: servers.Database, contact: str, as_of: datetime | None = None) -> dict[str, Any]:
+    """The row of a contact, or nulls; with `as_of` as it was then.
+
+    Raises `Problem` for an ill-formed id and for an instant that is yet to come, `errors.Away`.
+    """
+    well_formed(contact)
+    if as_of is not None:
+        (found,) = await database.rows(_PAST, contact=contact, as_of=as_of)
+        not_later(as_of, found["clock"])
+        row = found if found["contact_id"] is not None else {}
+        return answer(contact, row, found["months"], as_of)
     (found,) = await database.rows(_READ, contact=contact)
     if found["contact_id"] is None:
-        return _answer(contact, {}, found["months"], found["now"])
+        return answer(contact, {}, found["months"], found["now"])
     return {name: found[name] for name in ROW}
 
 
-async def calculate(database: servers.Database, contact: str) -> dict[str, Any]:
-    """The row by the facts, and whether the stored one differs. Raises `Problem` for an ill-formed id,
-    `errors.Away`.
+def not_later(as_of: datetime, clock: datetime) -> None:
+    """Raises `Problem` for an instant that is yet to come: nobody knows what will be told until then."""
+    if as_of > clock:
+        raise problems.Problem(problems.WRONG_PARAMETER, "Parameter as_of: no instant that is yet to come.")
+
+
+async def calculate(database: servers.Database, contact: str, homes: int) -> dict[str, Any]:
+    """The row by the facts, and whether the stored one differs; if so its owner is asked to mend it.
 
     A row that is just being worked on, or is due, cannot be told to differ. Each difference found is counted.
+    `mended` is null without one, true when the owner has looked at the contact anew, false while that waits.
+    Raises `Problem` for an ill-formed id, `errors.Away`.
     """
-    _well_formed(contact)
+    well_formed(contact)
+    home = topics.home(identity.CONTACT + contact, homes)
     until = time.monotonic() + CALCULATE_SECONDS
     while True:
-        (found,) = await database.rows(_COMPARE, contact=contact)
+        (found,) = await database.rows(_COMPARE, contact=contact, home=home)
         if not found["waiting"] or time.monotonic() >= until:
             break
         await asyncio.sleep(_POLL_SECONDS)
@@ -163,8 +210,17 @@ async def calculate(database: servers.Database, contact: str) -> dict[str, Any]:
     differs = comparable and stored != computed
     if differs:
         metrics.ROW_DIFFERENCES.inc()
-    row = _answer(contact, computed or {}, found["months"], found["now"])
-    return {"id": contact, **row, "differs": differs, "stored": stored}
+    row = answer(contact, computed or {}, found["months"], found["now"])
+    mended = await _mend(database, contact, home) if differs else None
+    return {"id": contact, **row, "differs": differs, "stored": stored, "mended": mended}
+
+
+async def _mend(database: servers.Database, contact: str, home: int) -> bool:
+    """Has the owner make the row anew; answers whether it has done so in time."""
+    subject = identity.CONTACT + contact
+    nudges = await database.rows(_MEND, home=home, subject=subject, reason=DIFFERS)
+    left, failed = await _wait(database, nudges, time.monotonic() + CALCULATE_SECONDS)
+    return not left and not failed
 
 
 def _part(found: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
@@ -173,7 +229,7 @@ def _part(found: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
     return {name: found[prefix + name] for name in STORED}
 
 
-def _answer(contact: str, row: Mapping[str, Any], months: int, now: datetime) -> dict[str, Any]:
+def answer(contact: str, row: Mapping[str, Any], months: int, now: datetime) -> dict[str, Any]:
     """A row under the names of the view; every number and date null when there is none."""
     last = row.get("date_last_click")
     recency = None if last is None else max(0, (now - last) // timedelta(days=1))

@@ -12,15 +12,19 @@ Called by `api.routes`.
 from __future__ import annotations
 
 import functools
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from api import engagement, event_trace, ingest, openapi_events, openapi_operate, operations, problems
-from schemas import errors, identity
-
-_TEMPLATE: Final = "#/components/schemas/{name}"
-_NUMBERS: Final = ("recency", "frequency", "volume", "volume_last_30")
+from api import event_trace, ingest, openapi_engagement, openapi_events, openapi_operate, operations, problems
+from api.openapi_shapes import TEMPLATE
+from api.openapi_shapes import failures as _failures
+from api.openapi_shapes import limit as _limit
+from api.openapi_shapes import nullable as _nullable
+from api.openapi_shapes import operation as _operation
+from api.openapi_shapes import ref as _ref
+from api.openapi_shapes import shape as _object
+from schemas import errors
 
 
 @functools.cache
@@ -38,23 +42,7 @@ def document() -> dict[str, Any]:
             "/v1/events/{id}/trace": {
                 "get": _operation("Where an event is, never what it says", _ref("Trace"), _traced(), 503)
             },
-            "/v1/contacts/{id}/engagement": {
-                "get": _operation(
-                    "The engagement of a contact, as of now", _ref("Engagement"), [_CONTACT_ID], 404, 503
-                )
-            },
-            "/v1/contacts/{id}/engagement/calculate": {
-                "post": _operation(
-                    "Compute a row from the facts and compare it with the stored one",
-                    _ref("Calculated"),
-                    [_CONTACT_ID],
-                    404,
-                    503,
-                )
-            },
-            "/v1/engagement/refresh-expired": {
-                "post": _operation("Refresh every row that is past its time", _ref("Refreshed"), [], 503)
-            },
+            **openapi_engagement.paths(),
             **openapi_operate.paths(_operation),
             "/v1/parked": {
                 "get": _operation("What was parked, newest first", _ref("ParkedPage"), _page(), 503)
@@ -74,29 +62,6 @@ def document() -> dict[str, Any]:
     }
 
 
-_CONTACT_ID: Final = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": f"^{identity.CONTACT_ID}$"},
-}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": _TEMPLATE.format(name=name)}
-
-
-def _operation(
-    summary: str, answer: dict[str, Any], parameters: list[dict[str, Any]], *fails: int
-) -> dict[str, Any]:
-    return {
-        "summary": summary,
-        "parameters": parameters,
-        "responses": {"200": {"description": "Done", "content": {"application/json": {"schema": answer}}}}
-        | _failures(400, *fails, 500),
-    }
-
-
 def _text(summary: str, media_type: str) -> dict[str, Any]:
     content = {media_type: {"schema": {"type": "string"}}}
     return {
@@ -105,24 +70,7 @@ def _text(summary: str, media_type: str) -> dict[str, Any]:
     }
 
 
-def _failures(*statuses: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for status in statuses:
-        titles = "; ".join(kind.title for kind in problems.KINDS if kind.status == status)
-        found[str(status)] = {
-            "description": titles,
-            "content": {problems.MEDIA_TYPE: {"schema": _ref("Problem")}},
-        }
-    return found
-
-
 def _page() -> list[dict[str, Any]]:
-    page = {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": operations.LARGEST_PAGE,
-        "default": operations.PAGE_SIZE,
-    }
     return [
         {"name": "reason", "in": "query", "schema": _ref("Reason")},
         {
@@ -131,7 +79,7 @@ def _page() -> list[dict[str, Any]]:
             "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
             "description": "`next` of the page before",
         },
-        {"name": "limit", "in": "query", "schema": page},
+        _limit(operations.LARGEST_PAGE, operations.PAGE_SIZE),
     ]
 
 
@@ -147,7 +95,7 @@ def _traced() -> list[dict[str, Any]]:
 
 
 def _trace() -> dict[str, Any]:
-    _, found = msgspec.json.schema_components([event_trace.STATION], ref_template=_TEMPLATE)
+    _, found = msgspec.json.schema_components([event_trace.STATION], ref_template=TEMPLATE)
     texts = {name: {"type": "string"} for name in ("id", "says")}
     searched = {"type": "array", "items": {"type": "string"}}
     stations = {"type": "array", "items": _ref("Station")}
@@ -202,16 +150,11 @@ def _schemas() -> dict[str, Any]:
         "Problem": _problem(),
         "Reason": {"enum": [str(reason) for reason in errors.Reason]},
         "Outcomes": _object({"outcomes": {"type": "array", "items": outcome}}),
-        "Engagement": _object(_columns(engagement.ROW)),
-        "Calculated": _object(
-            {"id": {"type": "string"}, **_columns(engagement.ROW), "differs": {"type": "boolean"}}
-            | {"stored": {"anyOf": [_object(_columns(engagement.STORED)), {"type": "null"}]}}
-        ),
-        "Refreshed": _object({"refreshed": {"type": "integer", "minimum": 0}}),
+        **openapi_engagement.schemas(),
         "ParkedPage": _object({"items": {"type": "array", "items": _parked()}, "next": _nullable("string")}),
         **_trace(),
         "Health": _object({"status": {"type": "string"}}),
-        **openapi_events.components(_TEMPLATE),
+        **openapi_events.components(TEMPLATE),
         **openapi_operate.schemas(),
     }
 
@@ -231,29 +174,6 @@ def _problem() -> dict[str, Any]:
         "description": "Of `workers-behind`: how many are done",
     }
     return shape
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _nullable(kind: str, **more: str) -> dict[str, Any]:
-    return {"type": [kind, "null"], **more}
-
-
-def _columns(names: tuple[str, ...]) -> dict[str, Any]:
-    """The columns of a row by their names: dates may be null, and so may every number without a row."""
-    found: dict[str, Any] = {}
-    for name in names:
-        if name == "contact_id":
-            found[name] = {"type": "string"}
-        elif name == "period_months":
-            found[name] = {"type": "integer"}
-        elif name in _NUMBERS:
-            found[name] = _nullable("integer")
-        else:
-            found[name] = _nullable("string", format="date-time")
-    return found
 
 
 def _parked() -> dict[str, Any]:

@@ -125,6 +125,15 @@ HEAD_TOO_LARGE = Kind(
     "The address and headers are too large",
     "Together they may have 65,536 bytes. Send less in headers or in the address, and data in the body.",
 )
+TOO_SLOW = Kind(
+    "too-slow",
+    422,
+    "The answer would take too long",
+    "The question was given up after 3 seconds, so that it holds up no other; asking again does not help. Of "
+    "a list: take one of the pairs of filter and sort that `docs/operations.md` names as fast, narrow the "
+    "filter, or read all pages in the order of `contact_id`. Of an explanation: the contact has too many "
+    "facts to be explained at once.",
+)
 TOO_MANY = Kind(
     "too-many-requests",
     429,
@@ -158,6 +167,14 @@ WORKERS_BEHIND = Kind(
     "The workers have not done it in time",
     "What was asked for stays queued and is done when workers run. Look at `/health/ready`, then ask again.",
 )
+TOO_MUCH_DUE = Kind(
+    "too-much-due",
+    503,
+    "Too many rows are past their time",
+    "More rows than a list can bring to this instant wait for their timers: workers are behind, or run with "
+    "`HEED_TIMERS=off`. `POST /v1/engagement/refresh-expired` brings them; single contacts are answered "
+    "meanwhile.",
+)
 NOT_READY = Kind(
     "not-ready",
     503,
@@ -178,12 +195,14 @@ KINDS = (
     METHOD,
     TOO_LARGE,
     MEDIA,
+    TOO_SLOW,
     HEAD_TOO_LARGE,
     TOO_MANY,
     INTERNAL,
     LOG_AWAY,
     DATABASE_AWAY,
     WORKERS_BEHIND,
+    TOO_MUCH_DUE,
     NOT_READY,
 )
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}

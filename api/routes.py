@@ -23,11 +23,14 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api import (
     engagement,
+    engagement_list,
     event_trace,
+    explain,
     ingest,
     json_body,
     openapi,
     operations,
+    parameters,
     problems,
     recalculation,
     schedules,
@@ -53,6 +56,7 @@ class Parts:
     database: servers.Database
     readiness: operations.Readiness
     tracing: event_trace.Tracing
+    homes: int
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
@@ -66,8 +70,6 @@ async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route
     taken: tuple[str, ...] = route.opt.get("parameters", ())
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     sent = [name for name, _ in pairs]
-    if "as_of" in sent and "as_of" not in taken:
-        raise problems.Problem(problems.WRONG_PARAMETER, "as_of is not taken yet: answers are for now.")
     if len(sent) != len(set(sent)) or not set(sent) <= set(taken):
         known = f"takes each of {', '.join(taken)} at most once" if taken else "takes no parameters"
         raise problems.Problem(problems.WRONG_PARAMETER, f"This route {known}.")
@@ -90,14 +92,38 @@ async def get_trace(
     return _json(await _parts(request).tracing.find(id, source, at))
 
 
-@get("/v1/contacts/{id:str}/engagement", guards=[takes_parameters])
-async def get_engagement(request: _Request, id: FromPath[str]) -> Response[bytes]:
-    return _json(await engagement.read(_parts(request).database, id))
+@get("/v1/contacts/{id:str}/engagement", guards=[takes_parameters], opt={"parameters": ("as_of",)})
+async def get_engagement(
+    request: _Request, id: FromPath[str], as_of: FromQuery[str | None] = None
+) -> Response[bytes]:
+    return _json(await engagement.read(_parts(request).database, id, _instant(as_of)))
+
+
+@get(
+    "/v1/contacts/{id:str}/engagement/explain",
+    guards=[takes_parameters],
+    opt={"parameters": ("as_of", "limit")},
+)
+async def explain_engagement(
+    request: _Request,
+    id: FromPath[str],
+    as_of: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=explain.LARGEST)] = explain.MOST,
+) -> Response[bytes]:
+    return _json(await explain.explain(_parts(request).database, id, _instant(as_of), limit))
 
 
 @post("/v1/contacts/{id:str}/engagement/calculate", guards=[takes_parameters])
 async def calculate_engagement(request: _Request, id: FromPath[str]) -> Response[bytes]:
-    return _json(await engagement.calculate(_parts(request).database, id))
+    parts = _parts(request)
+    return _json(await engagement.calculate(parts.database, id, parts.homes))
+
+
+@get("/v1/engagement", guards=[takes_parameters], opt={"parameters": engagement_list.PARAMETERS})
+async def get_engagements(request: _Request) -> Response[bytes]:
+    parts = _parts(request)
+    asked = engagement_list.read_query(dict(request.query_params.items()))
+    return _json(await engagement_list.find(parts.database, asked, parts.homes))
 
 
 @post("/v1/engagement/refresh-expired", guards=[takes_parameters])
@@ -174,7 +200,9 @@ ALL: Final = (
     post_events,
     get_trace,
     get_engagement,
+    explain_engagement,
     calculate_engagement,
+    get_engagements,
     refresh_expired,
     run_queue,
     get_setting,
@@ -193,6 +221,10 @@ ALL: Final = (
 def _parts(request: _Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
+
+
+def _instant(as_of: str | None) -> datetime | None:
+    return None if as_of is None else parameters.instant("as_of", as_of)
 
 
 def _actor(request: _Request) -> str:

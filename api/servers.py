@@ -6,7 +6,7 @@ waits for one of them waits a bounded time and then gets `errors.Away`.
 Limits: one producer and at most `POOL_SIZE` database connections a process; a request past that waits its
 turn.
 
-Started and stopped by `api.app`; called by `api.ingest`, `api.engagement` and `api.operations`.
+Started and stopped by `api.app`; called by what the routes call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import psycopg
@@ -25,6 +25,7 @@ from psycopg import rows
 from sqlalchemy.dialects.postgresql import psycopg as dialects
 from sqlalchemy.sql import ClauseElement
 
+from api import problems
 from projections import database
 from schemas import errors
 from streams import producer
@@ -34,6 +35,7 @@ T = TypeVar("T")
 POOL_SIZE: Final = 6
 APPEND_SECONDS: Final = 4.0
 QUERY_SECONDS: Final = 4.0
+BOUNDED_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 5.0
@@ -51,6 +53,10 @@ _CONNECTION: Final[dict[str, Any]] = {
     "keepalives_count": 3,
     "options": f"-c timezone=UTC -c statement_timeout={QUERY_SECONDS:.0f}s",
 }
+# Compiling a plan would take longer than most answers.
+_BOUNDED: Final = (
+    f"select set_config('statement_timeout', '{BOUNDED_SECONDS:.0f}s', true), set_config('jit', 'off', true)"
+)
 # A database that was not migrated yet is away, too: it is a matter of waiting.
 _NOT_THERE: Final = (
     psycopg.errors.UndefinedTable,
@@ -172,7 +178,17 @@ class Database:
 
     async def rows(self, statement: ClauseElement, **values: object) -> list[dict[str, Any]]:
         """All rows of one SQLAlchemy Core statement. Raises `errors.Away` within `QUERY_SECONDS`."""
-        asked = asyncio.create_task(self._ask(statement, values))
+        return await self._wait(self._ask(statement, values))
+
+    async def bounded(self, statement: ClauseElement, **values: object) -> list[dict[str, Any]]:
+        """As `rows`, of a statement whose cost is up to who asks: it is planned for its own values.
+
+        Raises `Problem` when it takes longer than `BOUNDED_SECONDS`, `errors.Away`.
+        """
+        return await self._wait(self._ask_bounded(statement, values))
+
+    async def _wait(self, asking: Coroutine[Any, Any, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        asked = asyncio.create_task(asking)
         try:
             # Not a timeout around the statement: cancelling one waits for the server, which may be frozen.
             await asyncio.wait({asked}, timeout=QUERY_SECONDS)
@@ -222,6 +238,21 @@ class Database:
         compiled = statement.compile(dialect=_DIALECT)
         async with self._pool.connection() as connection:
             cursor = await connection.execute(str(compiled).encode(), {**compiled.params, **values})
+            return await cursor.fetchall()
+
+    async def _ask_bounded(
+        self, statement: ClauseElement, values: Mapping[str, object]
+    ) -> list[dict[str, Any]]:
+        assert self._pool is not None
+        compiled = statement.compile(dialect=_DIALECT)
+        text, named = str(compiled).encode(), {**compiled.params, **values}
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_BOUNDED)
+            try:
+                cursor = await connection.execute(text, named, prepare=False)
+            except psycopg.errors.QueryCanceled:
+                told = f"The answer would take longer than {BOUNDED_SECONDS:.0f} seconds."
+                raise problems.Problem(problems.TOO_SLOW, told) from None
             return await cursor.fetchall()
 
     def _leave(self, asked: asyncio.Task[list[dict[str, Any]]]) -> None:

@@ -19,17 +19,16 @@ from typing import Annotated
 import typer
 
 from schemas import errors
-from streams import cli_health, cli_parked, cli_recompute, cli_settings
-from streams.console import Json, answer, chosen, of_api, servers
+from streams import cli_engagement, cli_health, cli_parked, cli_recompute, cli_settings
+from streams.console import Json, answer, chosen, servers
 
 HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 topics_app = typer.Typer(no_args_is_help=True, help="Heed's topics on the broker.")
-engagement_app = typer.Typer(no_args_is_help=True, help="The engagement of contacts.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(cli_parked.app, name="parked")
-app.add_typer(engagement_app, name="engagement")
+app.add_typer(cli_engagement.app, name="engagement")
 app.add_typer(cli_health.app)
 app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_recompute.app, name="recompute")
@@ -125,35 +124,7 @@ def replay(
     sys.exit(0 if found.clean else 1)
 
 
-@engagement_app.command("show")
-def engagement_show(contact: str, as_json: Json = False) -> None:
-    """One contact's row, as it is now."""
-    from api import engagement
-
-    row = of_api(lambda database: engagement.read(database, contact))
-    answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
-
-
-@engagement_app.command("calculate")
-def engagement_calculate(contact: str, as_json: Json = False) -> None:
-    """One contact's row computed from the facts, held against the stored one; exit 1 if they differ."""
-    from api import engagement
-
-    row = of_api(lambda database: engagement.calculate(database, contact))
-    answer(row, as_json, "\n".join(f"{name:18}{value}" for name, value in row.items()))
-    sys.exit(1 if row["differs"] else 0)
-
-
-@engagement_app.command("refresh-expired")
-def engagement_refresh_expired(as_json: Json = False) -> None:
-    """Have the owners look at every row that is due (for HEED_TIMERS=off); says how many were."""
-    from api import engagement
-
-    refreshed = of_api(engagement.refresh_expired)
-    answer({"refreshed": refreshed}, as_json, f"{refreshed} rows were due and have been refreshed.")
-
-
-engagement_app.command("run-queue")(cli_recompute.run_queue)
+cli_engagement.app.command("run-queue")(cli_recompute.run_queue)
 app.command("schedules")(cli_settings.schedules)
 
 

@@ -4,75 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from psycopg import rows
 
-from api import app, engagement, problems
+from api import engagement, problems
 from projections import tables
-from schemas import metrics, settings
+from schemas import metrics, topics
+from tests.integration import engagement_world as world
 
 NULLS = dict.fromkeys(
     ("date_first_click", "date_last_click", "recency", "frequency", "volume", "volume_last_30")
 )
-NOW = datetime.now(UTC).replace(microsecond=0)
-DAY = timedelta(days=1)
-
-
-@asynccontextmanager
-async def api(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The application in this loop; its log is never asked."""
-    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn))
-    transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
-    async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
-        yield client
+NOW, DAY = world.NOW, world.DAY
 
 
 @pytest.fixture
 def sql(database: str) -> Iterator[psycopg.Connection[rows.DictRow]]:
-    with psycopg.connect(database, autocommit=True, row_factory=rows.dict_row) as connection:
+    with world.connected(database) as connection:
         yield connection
 
 
-FACT = """
-insert into heed_data.fact
-    (subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing, data)
-values (%s, %s, '/tests', %s, %s, %s, 1, %s, now(), false, 0, 0, %s, '{}')
-"""
-ROW = """
-insert into heed_data.engagement
-select contact_id, %s, date_first_click, date_last_click, frequency, volume, volume_last_30, period_months,
-    valid_until
-from heed_data.engagement_at(array[%s], clock_timestamp(), 'infinity')
-"""
 COLUMNS = """
 select column_name, data_type from information_schema.columns where (table_schema, table_name) = (%s, %s)
 """
 KEPT = "insert into heed_data.nudge (home, subject, reason, error) values (%s, %s, 'error', 'told')"
 NUDGES = "select * from heed_data.nudge where error is null order by id"
-
-
-def tell(sql: psycopg.Connection[Any], contact: str, type: str, mailing: str, time: datetime) -> None:
-    """A fact, as the fold would have put it."""
-    key, digest = uuid.uuid4(), uuid.uuid4()
-    sql.execute(FACT, (f"contact:{contact}", key, str(key), type, time, digest, mailing))
-
-
-def fold(sql: psycopg.Connection[Any], contact: str, home: int = 3) -> None:
-    """The contact's row, as its owner would have written it."""
-    sql.execute("delete from heed_data.engagement where contact_id = %s", (contact,))
-    sql.execute(ROW, (home, contact))
-
-
-def seen(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Owner(threading.Thread):
@@ -102,7 +63,7 @@ class Owner(threading.Thread):
                         sql.execute("delete from heed_data.nudge where id = %s", (nudge["id"],))
                         sql.execute(KEPT, (nudge["home"], nudge["subject"]))
                         continue
-                    fold(sql, contact, nudge["home"])
+                    world.fold(sql, contact, nudge["home"])
                     sql.execute("delete from heed_data.nudge where id = %s", (nudge["id"],))
                     self.taken.append(nudge)
 
@@ -121,11 +82,11 @@ async def test_a_row_is_answered_under_the_names_of_its_view(
     database: str, sql: psycopg.Connection[rows.DictRow]
 ) -> None:
     first, last = NOW - 40 * DAY, NOW - 3 * DAY - timedelta(milliseconds=1)
-    tell(sql, "ada", "mail.clicked", "m1", first)
-    tell(sql, "ada", "mail.clicked", "m2", last)
-    tell(sql, "ada", "mail.delivered", "m2", last)
-    fold(sql, "ada")
-    async with api(database) as client:
+    world.tell(sql, "ada", "mail.clicked", "m1", first)
+    world.tell(sql, "ada", "mail.clicked", "m2", last)
+    world.tell(sql, "ada", "mail.delivered", "m2", last)
+    world.fold(sql, "ada")
+    async with world.api(database) as client:
         response = await client.get("/v1/contacts/ada/engagement")
     assert response.status_code == 200
     answer = response.json()
@@ -136,8 +97,8 @@ async def test_a_row_is_answered_under_the_names_of_its_view(
     )
     assert answer == {
         "contact_id": "ada",
-        "date_first_click": seen(first),
-        "date_last_click": seen(last),
+        "date_first_click": world.seen(first),
+        "date_last_click": world.seen(last),
         "recency": 3,
         "frequency": 2,
         "volume": 1,
@@ -149,7 +110,7 @@ async def test_a_row_is_answered_under_the_names_of_its_view(
 @pytest.mark.capability("CEE-6")
 @pytest.mark.parametrize("id", ["nobody", "a" * 64, "A.b_c~d-9"])
 async def test_without_a_row_every_number_and_date_is_null(database: str, id: str) -> None:
-    async with api(database) as client:
+    async with world.api(database) as client:
         read = await client.get(f"/v1/contacts/{id}/engagement")
         calculated = await client.post(f"/v1/contacts/{id}/engagement/calculate")
     for response in (read, calculated):
@@ -165,23 +126,23 @@ async def test_without_a_row_every_number_and_date_is_null(database: str, id: st
 async def test_no_answer_holds_a_value_past_its_time(
     database: str, sql: psycopg.Connection[rows.DictRow]
 ) -> None:
-    tell(sql, "ada", "mail.clicked", "m1", NOW - 20 * DAY)
-    fold(sql, "ada")
+    world.tell(sql, "ada", "mail.clicked", "m1", NOW - 20 * DAY)
+    world.fold(sql, "ada")
     sql.execute("update heed_data.fact set time = time - interval '2 years'")
     sql.execute("update heed_data.engagement set valid_until = now() - interval '1 second'")
-    async with api(database) as client:
+    async with world.api(database) as client:
         answer = (await client.get("/v1/contacts/ada/engagement")).json()
     assert {name: answer[name] for name in NULLS} == NULLS
 
 
 @pytest.mark.capability("CEE-10")
 async def test_calculating_tells_whether_the_stored_row_differs(
-    database: str, sql: psycopg.Connection[rows.DictRow]
+    database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for contact in ("fine", "changed", "deleted"):
-        tell(sql, contact, "mail.clicked", "m1", NOW - 2 * DAY)
-        fold(sql, contact)
-    fold(sql, "added")
+        world.tell(sql, contact, "mail.clicked", "m1", NOW - 2 * DAY)
+        world.fold(sql, contact)
+    world.fold(sql, "added")
     sql.execute("update heed_data.engagement set frequency = 7 where contact_id = 'changed'")
     sql.execute(
         "insert into heed_data.engagement"
@@ -190,8 +151,9 @@ async def test_calculating_tells_whether_the_stored_row_differs(
     )
     sql.execute("delete from heed_data.engagement where contact_id = 'deleted'")
     before = metrics.ROW_DIFFERENCES._value.get()
+    monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 0.1)
     found = {}
-    async with api(database) as client:
+    async with world.api(database) as client:
         for contact in ("fine", "changed", "deleted", "added"):
             found[contact] = (await client.post(f"/v1/contacts/{contact}/engagement/calculate")).json()
     assert {contact: answer["differs"] for contact, answer in found.items()} == {
@@ -205,12 +167,64 @@ async def test_calculating_tells_whether_the_stored_row_differs(
         found["fine"]
     )
     assert (found["changed"]["frequency"], found["changed"]["stored"]["frequency"]) == (1, 7)
-    assert (found["fine"]["recency"], found["fine"]["date_last_click"]) == (2, seen(NOW - 2 * DAY))
-    assert found["fine"]["stored"]["valid_until"] > seen(NOW)
+    assert (found["fine"]["recency"], found["fine"]["date_last_click"]) == (2, world.seen(NOW - 2 * DAY))
+    assert found["fine"]["stored"]["valid_until"] > world.seen(NOW)
     assert found["deleted"]["stored"] is None
     assert (found["added"]["frequency"], found["added"]["stored"]["frequency"]) == (None, 1)
+    assert {contact: answer["mended"] for contact, answer in found.items()} == {
+        "fine": None,
+        "changed": False,
+        "deleted": False,
+        "added": False,
+    }
     stored = sql.execute("select frequency from heed_data.engagement where contact_id = 'changed'").fetchone()
-    assert stored == {"frequency": 7}  # the API mends nothing: that is its owner's
+    assert stored == {"frequency": 7}  # the API writes no row: that is its owner's, for whom a nudge waits
+    nudges = sql.execute("select subject, home, reason from heed_data.nudge").fetchall()
+    assert sorted(nudge["subject"] for nudge in nudges) == [
+        "contact:added",
+        "contact:changed",
+        "contact:deleted",
+    ]
+    assert {(nudge["home"] == topics.home(nudge["subject"], 8), nudge["reason"]) for nudge in nudges} == {
+        (True, "differs")
+    }
+
+
+@pytest.mark.capability("CEE-10")
+async def test_a_difference_is_mended_by_its_owner(
+    database: str, sql: psycopg.Connection[rows.DictRow]
+) -> None:
+    world.tell(sql, "ada", "mail.clicked", "m1", NOW - 2 * DAY)
+    world.fold(sql, "ada")
+    sql.execute("update heed_data.engagement set frequency = 7")
+    with Owner(database):
+        async with world.api(database) as client:
+            first = (await client.post("/v1/contacts/ada/engagement/calculate")).json()
+            second = (await client.post("/v1/contacts/ada/engagement/calculate")).json()
+    assert (first["differs"], first["mended"], first["stored"]["frequency"]) == (True, True, 7)
+    assert (second["differs"], second["mended"], second["stored"]["frequency"]) == (False, None, 1)
+
+
+@pytest.mark.capability("CEE-7", "CEE-10")
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        "insert into heed_data.recalculation values (%(home)s, 'ada', 'setting', now())",
+        "insert into heed_data.recalculation_cause (reason, since) values ('setting', now())",
+    ],
+)
+async def test_a_row_that_waits_for_recalculation_is_not_told_to_differ(
+    database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch, waiting: str
+) -> None:
+    monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 0.1)
+    world.tell(sql, "ada", "mail.clicked", "m1", NOW - 2 * DAY)
+    world.fold(sql, "ada")
+    sql.execute("update heed_data.rule set period_months = 24")
+    async with world.api(database) as client:
+        assert (await client.post("/v1/contacts/ada/engagement/calculate")).json()["differs"]
+        sql.execute("delete from heed_data.nudge")
+        sql.execute(waiting.encode(), {"home": topics.home("contact:ada", 8)})
+        assert not (await client.post("/v1/contacts/ada/engagement/calculate")).json()["differs"]
 
 
 @pytest.mark.capability("CEE-10")
@@ -218,19 +232,19 @@ async def test_a_row_that_is_worked_on_or_due_is_not_told_to_differ(
     database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 0.3)
-    tell(sql, "due", "mail.clicked", "m1", NOW - 2 * DAY)
-    tell(sql, "nudged", "mail.clicked", "m1", NOW - 2 * DAY)
-    fold(sql, "due")
+    world.tell(sql, "due", "mail.clicked", "m1", NOW - 2 * DAY)
+    world.tell(sql, "nudged", "mail.clicked", "m1", NOW - 2 * DAY)
+    world.fold(sql, "due")
     sql.execute("update heed_data.engagement set frequency = 7, valid_until = now()")
     sql.execute("insert into heed_data.nudge (home, subject, reason) values (3, 'contact:nudged', 'test')")
-    async with api(database) as client:
+    async with world.api(database) as client:
         for contact in ("due", "nudged"):
             assert not (await client.post(f"/v1/contacts/{contact}/engagement/calculate")).json()["differs"]
         monkeypatch.setattr(engagement, "CALCULATE_SECONDS", 5.0)
         asked = asyncio.create_task(client.post("/v1/contacts/nudged/engagement/calculate"))
         await asyncio.sleep(0.2)
         assert not asked.done()
-        fold(sql, "nudged")
+        world.fold(sql, "nudged")
         sql.execute("delete from heed_data.nudge")
         answer = (await asked).json()
     assert (answer["differs"], answer["stored"]["frequency"]) == (False, 1)
@@ -242,14 +256,14 @@ async def test_refreshing_nudges_what_is_due_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(engagement, "REFRESH_STEP", 2)
     for number in range(5):
-        tell(sql, f"due-{number}", "mail.clicked", "m1", NOW - 2 * DAY)
-        fold(sql, f"due-{number}", home=number)
+        world.tell(sql, f"due-{number}", "mail.clicked", "m1", NOW - 2 * DAY)
+        world.fold(sql, f"due-{number}", home=number)
     sql.execute("update heed_data.fact set time = time - interval '2 years'")
     sql.execute("update heed_data.engagement set valid_until = clock_timestamp() - interval '1 ms'")
-    tell(sql, "fresh", "mail.clicked", "m1", NOW - 2 * DAY)
-    fold(sql, "fresh")
+    world.tell(sql, "fresh", "mail.clicked", "m1", NOW - 2 * DAY)
+    world.fold(sql, "fresh")
     with Owner(database) as owner:
-        async with api(database) as client:
+        async with world.api(database) as client:
             assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 5}
             assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 0}
     assert {(nudge["subject"], nudge["home"]) for nudge in owner.taken} == {
@@ -265,13 +279,13 @@ async def test_a_contact_that_fails_is_not_counted_and_stops_no_other(
     database: str, sql: psycopg.Connection[rows.DictRow]
 ) -> None:
     for contact in ("a", "bad", "c"):
-        tell(sql, contact, "mail.clicked", "m1", NOW - 400 * DAY)
+        world.tell(sql, contact, "mail.clicked", "m1", NOW - 400 * DAY)
         sql.execute(
             "insert into heed_data.engagement values (%s, 0, %s, %s, 1, 0, 0, 12, %s)",
             (contact, NOW - 400 * DAY, NOW - 400 * DAY, NOW - 30 * DAY),
         )
     with Owner(database, failing="bad"):
-        async with api(database) as client:
+        async with world.api(database) as client:
             assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 2}
             assert (await client.post("/v1/engagement/refresh-expired")).json() == {"refreshed": 0}
     left = sql.execute("select subject, error from heed_data.nudge").fetchall()
@@ -284,7 +298,7 @@ async def test_without_workers_refreshing_says_so_and_keeps_the_nudges(
 ) -> None:
     monkeypatch.setattr(engagement, "REFRESH_SECONDS", 0.2)
     sql.execute("insert into heed_data.engagement values ('a', 0, now(), now(), 1, 0, 0, 12, now())")
-    async with api(database) as client:
+    async with world.api(database) as client:
         response = await client.post("/v1/engagement/refresh-expired")
     assert (response.status_code, response.json()["type"]) == (503, problems.WORKERS_BEHIND.uri)
     assert response.json()["refreshed"] == 0

@@ -36,6 +36,9 @@ class Raising:
     async def work(self, _: object, __: object) -> None:
         raise self.error
 
+    async def bounded(self, _: object, **__: object) -> None:
+        raise self.error
+
     async def missing(self) -> list[str]:
         raise self.error
 
@@ -128,7 +131,8 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     kind: problems.Kind,
 ) -> None:
     part: Any = Raising(error)
-    monkeypatch.setattr(application.state, "parts", routes.Parts(part, part, part, part, part), raising=False)
+    parts = routes.Parts(part, part, part, part, part, 8)
+    monkeypatch.setattr(application.state, "parts", parts, raising=False)
     body = {"value": "UTC"} if method == "PUT" else None
     check(client.request(method, address(path), json=body), kind)
 

@@ -118,7 +118,7 @@ create index nudge_by_subject on {data}.nudge (subject);
 comment on table {data}.nudge is 'Look at this subject again; appended by anyone, taken by the home''s owner alone.';
 
 create table {data}.engagement (
-    contact_id text primary key,
+    contact_id text collate "C" primary key,
     home smallint not null,
     date_first_click timestamptz,
     date_last_click timestamptz,
@@ -129,6 +129,8 @@ create table {data}.engagement (
     valid_until timestamptz not null
 ) with (fillfactor = 70);
 create index engagement_due on {data}.engagement (home, valid_until);
+create index engagement_by_frequency on {data}.engagement (frequency desc, contact_id);
+create index engagement_by_last_click on {data}.engagement (date_last_click nulls first, contact_id);
 comment on table {data}.engagement is 'One row per contact that clicked inside the window; valid_until is the instant the first window ends.';
 
 -- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay

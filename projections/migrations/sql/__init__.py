@@ -1,7 +1,8 @@
 """The SQL of every revision, for the live pair of schemas and for a replay's shadow pair.
 
-Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once), `<rev>_data.sql`
-and `<rev>_read.sql` (the pair, under whatever names); `{ops}`, `{data}` and `{read}` stand for schema names.
+Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once), `<rev>_data.sql`,
+`<rev>_explain.sql` and `<rev>_read.sql` (the pair, under whatever names); `{ops}`, `{data}` and `{read}`
+stand for schema names.
 Limits: files are immutable once released; a later revision adds its own.
 Called by: the revisions in `versions/`, and `projections.shadow`, which applies every pair file in order.
 """
@@ -36,7 +37,7 @@ def machinery(revision: str) -> list[str]:
 
 
 def pair(revision: str, names: Pair) -> list[str]:
-    return _read(revision, ["data", "read"], names)
+    return _read(revision, ["data", "explain", "read"], names)
 
 
 def _read(revision: str, parts: list[str], names: Pair) -> list[str]:
