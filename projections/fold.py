@@ -98,14 +98,17 @@ class Fold:
         timers: bool = True,
         recalculate: bool = True,
         rows: bool = True,
+        live: bool = True,
     ) -> None:
         """`timers` off leaves what is due alone, `recalculate` off those who are queued (CEE-9); `rows` off
-        takes in facts only (replay brings rows last)."""
+        takes in facts only (replay brings rows last); `live` off keeps out of what is not the pair's own:
+        nothing is parked, nothing is sent."""
         self.connection = connection
         self.homes = homes
         self.timers = timers
         self.recalculate = recalculate
         self.rows = rows
+        self.live = live
         self._take_from = self._taken_to = recalculation.START
         self._front = engagement.Front()
         facts.prepare(connection)
@@ -148,8 +151,9 @@ class Fold:
         work = _Work(frozenset(part for topic, part in batch.moves if topic == topics.FACTS))
         touched = batch.facts.touched | {one: topics.home(one, self.homes) for one in merged.replaced}
         self._route(touched, work, drop=False)
-        parked.park(connection, batch.facts.asides)
-        outbox.read_back(connection, batch.read_back)
+        if self.live:
+            parked.park(connection, batch.facts.asides)
+            outbox.read_back(connection, batch.read_back)
         self._route(self._overdue(batch.named, done.at), work, drop=True)
         taken = nudges.take(connection, work.mine, done.at)
         for subject, _, attempts in taken:
@@ -224,7 +228,7 @@ class Fold:
         done.failed = [contact for (contact, _), _ in found.failed]
         overdue = [one for answer in found.answers for one in answer]
         done.expired = [due for _, _, due in overdue]
-        if overdue:
+        if overdue and self.live:
             done.commands = outbox.send(self.connection, engagement.COMMAND, overdue, done.at)
 
     def _keep_errors(

@@ -113,6 +113,9 @@ class Settings:
     ahead_seconds: int = _setting(
         300, _number(0, 86_400), "how far ahead of its acceptance an event may be dated"
     )
+    replay_free_gb: int | None = _setting(
+        None, _number(0, 1_000_000), "what is free on PostgreSQL's disk, for a replay that cannot see it"
+    )
     parked_days: int = _setting(30, _number(1, 3650), "how long parked records are kept")
     group: str = _setting("heed", ("a consumer group's name", str), "the consumer group of the workers")
     log_level: str = _setting(

@@ -111,17 +111,22 @@ def replay(
     check: Annotated[
         bool, typer.Option("--check", help="Compare with the live tables; change nothing.")
     ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Drop what a replay has built so far.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Return to the tables of before the replay.")] = False,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Drop the tables of before the replay.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fold the log anew beside the live tables and compare every column."""
-    from streams import replay as replay_command
+    """Fold the log anew beside the live tables, and put the result in their place."""
+    from streams import replay_command
 
-    if not check:
-        raise errors.Usage("Say `heed replay --check`: swapping a replay in is not built yet.")
-    found = replay_command.check(servers(), quiet=as_json)
-    if as_json:
-        answer(found.as_dict(), True, "")
-    sys.exit(0 if found.clean else 1)
+    if check + cancel + back + drop_old > 1:
+        raise errors.Usage("Say one of --check, --cancel, --back and --drop-old, or none.")
+    found = chosen("postgres") if cancel or back or drop_old else servers()
+    done = replay_command.run(found, check=check, cancel=cancel, back=back, drop_old=drop_old, quiet=as_json)
+    answer(done.told, as_json, done.sentence)
+    sys.exit(0 if done.clean else 1)
 
 
 cli_engagement.app.command("run-queue")(cli_recompute.run_queue)

@@ -53,6 +53,7 @@ class Lane(abc.ABC):
         self._claim: claims.Claim | None = None
         self._lost: claims.Claim | None = None
         self._torn: claims.Claim | None = None
+        self._fenced = False  # since the last transaction that was committed
         self._batch: batches.Batch | None = None
         self._busy = 0  # the claim whose batch is on its way or worked on
         self._stopping = False
@@ -188,10 +189,26 @@ class Lane(abc.ABC):
 
     def _work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         try:
-            return self.work(claim, spans)
+            more = self.work(claim, spans)
+            self._fenced = False
+            return more
         except psycopg.Error:
             self._torn = claim
             raise
+        except positions.Fenced:
+            if self._fenced:
+                raise
+            self._claim_again(claim)
+            return True
+
+    def _claim_again(self, claim: claims.Claim) -> None:
+        """Fenced by another worker, or by a swap of the tables, whose positions have the same epochs and
+        may have other offsets? The claim says: it is refused where another worker has claimed."""
+        self._fenced = True
+        with self._changed:
+            if self._claim is claim:
+                self._claim, self._lost = None, claim
+                self._busy = 0
 
     def _next(self, patience: float) -> tuple[claims.Claim | None, batches.Batch | None]:
         with self._changed:

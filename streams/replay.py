@@ -45,6 +45,14 @@ class Found:
     def clean(self) -> bool:
         return not self.differing and not self.errors
 
+    def sentence(self) -> str:
+        """What was found, in a line."""
+        return (
+            f"{self.differing} of {self.rows} rows differ "
+            f"({self.facts} facts replayed in {self.seconds:.1f} s; "
+            f"{self.carried} rows carried to the instant)."
+        )
+
     def as_dict(self) -> dict[str, Any]:
         listed = [dataclasses.asdict(one) for one in self.differences]
         return dataclasses.asdict(self) | {"differences": listed}
@@ -84,7 +92,7 @@ async def _check(
 ) -> None:
     columns = (
         rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(), _Rate(),
+        rich.progress.MofNCompleteColumn(), Rate(),
         rich.progress.TimeRemainingColumn(),
     )  # fmt: skip
     with rich.progress.Progress(*columns, console=console, refresh_per_second=2) as progress:
@@ -108,25 +116,25 @@ async def _check(
         )
 
 
-class _Rate(rich.progress.ProgressColumn):
+class Rate(rich.progress.ProgressColumn):
     def render(self, task: rich.progress.Task) -> Any:
         return "" if not task.speed else f"{task.speed:,.0f}/s"
 
 
 def _tell(found: Found) -> None:
-    for contact, error in sorted(found.errors.items())[: shadow.SHOWN]:
-        sys.stdout.write(f"{contact} cannot be computed: {error}\n")
-    if len(found.errors) > shadow.SHOWN:
-        sys.stdout.write(f"… and {len(found.errors) - shadow.SHOWN} more\n")
+    tell_errors(found.errors)
     for one in found.differences:
         sys.stdout.write(f"{one}\n")
     if found.differing > len(found.differences):
         sys.stdout.write(f"… and {found.differing - len(found.differences)} more\n")
-    sys.stdout.write(
-        f"{found.differing} of {found.rows} rows differ "
-        f"({found.facts} facts replayed in {found.seconds:.1f} s; "
-        f"{found.carried} rows carried to the instant).\n"
-    )
+
+
+def tell_errors(failed: dict[str, str]) -> None:
+    """Print the contacts that cannot be computed, and why."""
+    for contact, error in sorted(failed.items())[: shadow.SHOWN]:
+        sys.stdout.write(f"{contact} cannot be computed: {error}\n")
+    if len(failed) > shadow.SHOWN:
+        sys.stdout.write(f"… and {len(failed) - shadow.SHOWN} more\n")
 
 
 class Reader:

@@ -64,6 +64,13 @@ def _attempt(engine: sqlalchemy.Engine, chosen: settings.Settings) -> bool:
             command.upgrade(config, "head")
             connection.execute(
                 sqlalchemy.text(
+                    "update heed_data.generation set live = true, revision = :r "
+                    "where not live or revision <> :r"
+                ),
+                {"r": sql.revisions()[-1]},
+            )
+            connection.execute(
+                sqlalchemy.text(
                     "insert into heed_data.rule (period_months, keep_row_without_clicks) "
                     "values (:months, :keep) on conflict do nothing"
                 ),

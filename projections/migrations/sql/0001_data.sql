@@ -1,5 +1,13 @@
 -- What a replay rebuilds: facts, who belongs to whom, the rows, and the fold's own positions.
 
+create table {data}.generation (
+    only_one bool primary key default true check (only_one),
+    revision text not null,
+    live bool not null
+);
+insert into {data}.generation (revision, live) values ('', false);
+comment on table {data}.generation is 'What this pair of schemas is: the revision of its tables, and whether it is the live one.';
+
 create table {data}.position (like {ops}.position including all);
 
 create table {data}.rule (

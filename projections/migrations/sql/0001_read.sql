@@ -9,6 +9,19 @@ begin atomic
     select * from {data}.engagement_at(array[engagement_overdue.contact_id], at, 'infinity');
 end;
 
+-- A transaction that keeps the snapshot of its first statement and goes on after `heed replay` has put other
+-- tables in place would see them as they were then: half built. It is told so instead. Others are never refused.
+create function {read}.of_this_snapshot(live bool) returns bool
+language plpgsql stable parallel safe as $$
+begin
+    if live is not true and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise serialization_failure using
+            message = 'the tables were replaced by heed replay after this transaction began',
+            hint = 'Begin the transaction again.';
+    end if;
+    return true;
+end $$;
+
 create view {read}.contact_engagement as
 select e.contact_id,
     case when e.valid_until > now.t then e.date_first_click else x.date_first_click end as date_first_click,
@@ -29,7 +42,8 @@ cross join lateral (
     select case when e.valid_until > now.t then e.date_last_click else x.date_last_click end
         as date_last_click
 ) l
-where e.valid_until > now.t or x.contact_id is not null;
+where (e.valid_until > now.t or x.contact_id is not null)
+    and (select {read}.of_this_snapshot(bool_or(g.live)) from {data}.generation g);
 
 comment on view {read}.contact_engagement is 'Email engagement, one row per contact that clicked inside the window; never a value past its time.';
 comment on column {read}.contact_engagement.contact_id is 'The contact''s id, as producers give it after contact: in the subject.';
@@ -53,7 +67,8 @@ select case when p.topic = 'registry' then 'registry' when p.reader = 'fold' the
     end as lag_seconds,
     case when s.live then 'live' else 'silent' end as owner_state
 from (select * from {data}.position union all select * from {ops}.position) p
-cross join lateral (select p.as_of > statement_timestamp() - interval '10 seconds' as live) s;
+cross join lateral (select p.as_of > statement_timestamp() - interval '10 seconds' as live) s
+where (select {read}.of_this_snapshot(bool_or(g.live)) from {data}.generation g);
 
 comment on view {read}.freshness is 'How fresh each projection is, per partition that feeds it.';
 comment on column {read}.freshness.projection is 'What is kept fresh: engagement (rows folded from the log), registry (settings, keys), intake (doors to the log).';

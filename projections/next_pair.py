@@ -1,0 +1,324 @@
+"""The next pair: built from the log beside the live one, phase by phase, to take its place.
+
+Promises: the live pair is only read. What a phase has done commits together with how far it has come, so a
+replay that was killed goes on from there (`find`); one that was cancelled leaves nothing (`drop`). Facts are
+taken in without indexes; then copies go (of two contents under one key the smaller (time, digest) stays),
+then come the indexes, then the rows, in sets. From `follow` on facts are folded as a worker folds them,
+except that nothing is parked, sent or published: the live fold has done that.
+Limits: one at a time, by an advisory lock that ends with its session; never past where live has folded.
+Called by: `heed replay`.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from projections import (
+    database,
+    engagement,
+    fold,
+    halving,
+    nudges,
+    pairs,
+    positions,
+    records,
+    shadow,
+    swap,
+)
+from projections.migrations import sql
+from schemas import errors, topics
+
+NAME: Final = "heed replay"
+PATH: Final = f"{pairs.NEXT.data}, {sql.OPS}"
+CHUNK: Final = 5000
+
+
+class Phase(enum.StrEnum):
+    """What is being done; in this order."""
+
+    FACTS = "facts"
+    INDEXES = "indexes"
+    ROWS = "rows"
+    FOLLOW = "follow"
+
+
+# Purpose: a replay whose client is gone ends by itself; losing its last commits loses nothing, as they say
+# how far it has come.
+PREPARE: Final = """
+select set_config(name, value, false) from (values ('client_connection_check_interval', '1s'),
+    ('synchronous_commit', 'off'), ('maintenance_work_mem', '256MB'), ('work_mem', '128MB')) as v(name, value)
+"""
+PROGRESS: Final = """
+create table replay (
+    only_one bool primary key default true check (only_one),
+    phase text not null,
+    done_to text not null default '',
+    homes int not null,
+    indexes text[] not null,
+    began timestamptz not null default clock_timestamp()
+)
+"""
+BEGIN: Final = "insert into replay (phase, homes, indexes) values (%s, %s, %s)"
+WHERE: Final = "select phase, done_to, homes, indexes, began from replay"
+ENTER: Final = "update replay set phase = %s, done_to = ''"
+DONE_TO: Final = "update replay set done_to = %s"
+
+# Purpose: nudges of ours get numbers that live, whose nudges keep theirs, does not come to meanwhile.
+APART: Final = """
+select setval(pg_get_serial_sequence('nudge', 'id'), last_value + 1000000000) from heed_data.nudge_id_seq
+"""
+
+INDEXES: Final = """
+select indexname, indexdef from pg_indexes where schemaname = %s and tablename = 'fact'
+order by indexname desc
+"""
+COPY: Final = "copy fact from stdin"
+# Purpose: of all contents under one key the smallest stays.
+ONCE: Final = """
+delete from fact where ctid = any(array(select ctid from (
+    select ctid, row_number() over (partition by subject, key order by time, digest) as place from fact
+) f where place > 1))
+"""
+TABLES: Final = (
+    "select relname from pg_class where relnamespace = %s::regnamespace and relkind = 'r' order by 1"
+)
+ESTIMATE: Final = """
+select coalesce(max(case when n_distinct < 0 then -n_distinct * c.reltuples else n_distinct end), 0)
+from pg_stats s, pg_class c
+where (s.schemaname, s.tablename, s.attname) = (%s, 'fact', 'subject') and c.oid = 'fact'::regclass
+"""
+COUNT: Final = "select count(*) from fact"
+
+
+class Next:
+    """The next pair, on connections of its own; `with` ends them and leaves the pair as it is."""
+
+    def __init__(self, dsn: str, homes: int) -> None:
+        self._dsn, self._homes = dsn, homes
+        self.connection = self._connect()
+        self.phase = Phase.FACTS
+        self.began: datetime | None = None
+        self.resumed = False
+        self.failed: dict[str, str] = {}
+        self._done_to = ""
+        self._indexes: list[str] = []
+        self._moves: dict[int, positions.Move] = {}
+        self._fold: fold.Fold | None = None
+
+    def __enter__(self) -> Next:
+        lock(self.connection)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fold is not None:
+            self._fold.connection.close()
+        self.connection.close()
+
+    def find(self) -> dict[int, int] | None:
+        """Go on with what an earlier replay left behind; answers how far that is, or None."""
+        standing = pairs.find(self.connection, pairs.NEXT)
+        if standing is None or standing.revision != sql.revisions()[-1] or not self._read():
+            return None
+        self.resumed = True
+        self.claim()
+        return self.read_to()
+
+    def begin(self) -> None:
+        """Begin anew; what is there and of no use is dropped."""
+        pairs.drop(self.connection, pairs.NEXT)
+        self._build()
+        self._read()
+        self.claim()
+
+    def drop(self) -> None:
+        """Leave nothing, whatever the connection was interrupted in."""
+        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            self.connection.close()
+            self.connection = self._connect()
+            lock(self.connection)
+        if self._fold is not None:
+            self._fold.connection.close()
+            self._fold = None
+        pairs.drop(self.connection, pairs.NEXT)
+
+    def claim(self) -> None:
+        """Own the pair's positions from here on: an earlier replay that still works in it is fenced."""
+        firsts = {(topics.FACTS, part): 0 for part in range(self._homes)}
+        held = positions.claim(self.connection, fold.READER, "replay", firsts)
+        self._moves = {
+            part: positions.Move(one.epoch, one.next_offset, one.next_offset, 0)
+            for (_, part), one in held.items()
+        }
+
+    def read_to(self) -> dict[int, int]:
+        """How far each partition of the log has been taken in."""
+        return {part: move.start for part, move in self._moves.items()}
+
+    def take(self, batch: records.Decoded, ends: Mapping[int, int]) -> None:
+        """Take in decoded facts; `ends` are the offsets that each partition is read up to now."""
+        for part, end in ends.items():
+            self._moves[part].end = end
+        if self.phase is Phase.FACTS:
+            try:
+                self._load(batch)
+            except psycopg.Error as error:
+                if database.is_away(error) or not batch.lines:
+                    raise
+                self._sift(batch)
+                self._load(batch)
+        else:
+            self._follow(batch)
+        for part in ends:
+            self._moves[part].start = self._moves[part].end
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase."""
+        self.connection.execute(ENTER, (phase,))
+        self.phase, self._done_to = phase, ""
+
+    def index(self) -> int:
+        """Facts once, and their indexes; answers how many facts there are."""
+        with self.connection.transaction():
+            self.connection.execute(ONCE)
+            for statement in self._indexes:
+                self.connection.execute(statement.encode())
+        self.vacuum()
+        return self.count()
+
+    def count(self) -> int:
+        """How many facts there are."""
+        [(number,)] = self.connection.execute(COUNT).fetchall()
+        return int(number)
+
+    def bring(self, at: datetime) -> Iterator[int]:
+        """Make the row of every contact at an instant, in steps; yields how many each step brought.
+
+        Contacts that cannot be computed get a nudge with their error, and are in `failed`.
+        """
+        after = self._done_to
+        while found := self.connection.execute(shadow.SUBJECTS, (after, CHUNK)).fetchall():
+            after = found[-1][0]
+            asked = [(subject[8:], topics.home(subject, self._homes)) for (subject,) in found]
+            with self.connection.transaction():
+                brought = halving.halve(
+                    self.connection, asked, lambda some: engagement.bring(self.connection, some, at)
+                )
+                for (contact, home), error in brought.failed:
+                    told = self.failed[contact] = halving.told(error)
+                    nudges.keep_error(self.connection, home, f"contact:{contact}", told, 0, at)
+                self.connection.execute(DONE_TO, (after,))
+            yield len(found)
+
+    def estimate(self) -> int:
+        """How many contacts there are, about."""
+        [(number,)] = self.connection.execute(ESTIMATE, (pairs.NEXT.data,)).fetchall()
+        return int(number)
+
+    def carry_due(self) -> int:
+        """Make due here what is due in live, and nothing else; answers how many rows changed."""
+        return swap.carry_due(self.connection)
+
+    def vacuum(self) -> None:
+        """Fresh statistics, and pages known to be visible to all, for every table."""
+        for (table,) in self.connection.execute(TABLES, (pairs.NEXT.data,)).fetchall():
+            self.connection.execute(f"vacuum (analyze) {pairs.NEXT.data}.{table}".encode())
+
+    def _connect(self) -> psycopg.Connection:
+        connection = database.connect(self._dsn, PATH, NAME, statement_seconds=0, idle_seconds=0)
+        connection.execute(PREPARE)
+        return connection
+
+    def _build(self) -> None:
+        with self.connection.transaction():
+            pairs.create(self.connection, pairs.NEXT)
+            found = self.connection.execute(INDEXES, (pairs.NEXT.data,)).fetchall()
+            for name, _ in found:
+                self.connection.execute(f"drop index {pairs.NEXT.data}.{name}".encode())
+            self.connection.execute(PROGRESS)
+            self.connection.execute(BEGIN, (Phase.FACTS, self._homes, [statement for _, statement in found]))
+            self.connection.execute("insert into rule select * from heed_data.rule")
+            self.connection.execute(APART)
+
+    def _read(self) -> bool:
+        """What the pair says of itself; False where it is of no use."""
+        try:
+            found = self.connection.execute(WHERE).fetchall()
+        except psycopg.errors.UndefinedTable:
+            return False
+        if not found or found[0][2] != self._homes:
+            return False
+        phase, self._done_to, _, self._indexes, self.began = found[0]
+        self.phase = Phase(phase)
+        return True
+
+    def _named(self) -> dict[positions.TP, positions.Move]:
+        return {(topics.FACTS, part): move for part, move in self._moves.items()}
+
+    def _load(self, batch: records.Decoded) -> None:
+        with self.connection.transaction():
+            self._copy(batch.text())
+            positions.move(self.connection, fold.READER, self._named())
+
+    def _copy(self, lines: bytes) -> None:
+        with self.connection.cursor().copy(COPY) as copy:
+            copy.write(lines)
+
+    def _sift(self, batch: records.Decoded) -> None:
+        """Leave out what PostgreSQL refuses to keep; the live fold has parked it."""
+        with self.connection.transaction():
+            found = halving.halve(
+                self.connection,
+                list(batch.lines.items()),
+                lambda some: self._copy(records.Decoded(lines=dict(some)).text()),
+                undo=True,
+            )
+        for (name, _), _ in found.failed:
+            del batch.lines[name]
+
+    def _follow(self, batch: records.Decoded) -> None:
+        """As a worker folds, rows and all, on a connection with a worker's plans."""
+        if self._fold is None:
+            self._fold = fold.Fold(
+                database.connect(self._dsn, PATH, NAME), self._homes, timers=False, live=False
+            )
+        try:
+            self._fold.advance(fold.Batch(self._named(), batch))
+        except psycopg.Error as error:
+            if database.is_away(error) or not batch.lines:
+                raise
+            self._fold.sift(batch)
+            self._fold.advance(fold.Batch(self._named(), batch))
+
+
+def lock(connection: psycopg.Connection) -> None:
+    """Be the only replay of this database; raises errors.Usage when another one runs."""
+    held = connection.execute("select pg_try_advisory_lock(%s)", (shadow.LOCK,)).fetchone()
+    if not held or not held[0]:
+        found = connection.execute(HOLDER, {"lock": shadow.LOCK}).fetchone()
+        told = "" if found is None else f" (backend {found[0]}, for {found[1]:.0f} s)"
+        raise errors.Usage(f"Another replay is running on this database{told}: wait for it, or stop it.")
+
+
+def end_other(connection: psycopg.Connection, patience: float = 10.0) -> None:
+    """End a replay that runs elsewhere, and wait until it is gone."""
+    until = time.monotonic() + patience
+    while found := connection.execute(HOLDER, {"lock": shadow.LOCK}).fetchall():
+        for pid, _ in found:
+            connection.execute("select pg_terminate_backend(%s)", (pid,))
+        if time.monotonic() > until:
+            return
+        time.sleep(0.1)
+
+
+HOLDER: Final = """
+select a.pid, extract(epoch from clock_timestamp() - a.backend_start)::float8
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and l.classid = 0 and l.objid = %(lock)s::oid
+    and l.database = (select oid from pg_database where datname = current_database())
+"""

@@ -1,0 +1,258 @@
+"""The swap: another pair takes the live one's place, in one transaction.
+
+Promises: names change, nothing else: no reader waits or is stopped. From the lock on `position` to the commit
+no fold and no claim writes (each takes that lock first), and no nudge is appended, so what the incoming pair
+is brought to is exactly what it takes over: offsets, epochs, owners, nudges, what is due. A statement that
+waited for the lock finds the new pair by name. Folding stays shut until sessions that stand idle inside a
+transaction have heard of the names: until then both pairs say the same, so no statement sees a mix. A swap
+that does not get its locks in 2 s gives way and tries again; one whose client stands still is ended by the
+server after 5 s.
+Limits: pairs of one revision; the caller holds the lock of replays.
+Called by: `heed replay`, `heed replay --back`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from projections import database, engagement, halving, nudges, pairs
+from projections.migrations import apply, sql
+from schemas import errors, topics
+
+NAME: Final = "heed replay swap"
+TRIES: Final = 60
+PAUSE: Final = (0.2, 2.0)  # seconds between tries: first and longest
+STEP: Final = 5000
+ASIDE: Final = sql.Pair("heed_data_leaving", "heed_read_leaving")
+
+LIMITS: Final = """
+select set_config(name, value, true) from (values ('lock_timeout', '2s'), ('statement_timeout', '30s'),
+    ('idle_in_transaction_session_timeout', '5s')) as v(name, value)
+"""
+# `exclusive` lets everybody read on, and nobody else past: also those who read `position` for update.
+LOCK_POSITIONS: Final = "lock table heed_data.position in exclusive mode"
+LOCK_NUDGES: Final = "lock table heed_data.nudge in exclusive mode"
+SHUT: Final = "lock table position in exclusive mode"
+
+UP_TO: Final = """
+select part, next_offset from heed_data.position where reader = 'fold' and topic = %s order by part
+"""
+INSTANT: Final = """
+select max(as_of), array_agg(distinct part) from heed_data.position where reader = 'fold'
+"""
+
+# Purpose: a pair built from the log takes the positions of live over, whole: it stands exactly there.
+TAKE_POSITIONS: Final = """
+insert into position select * from heed_data.position
+on conflict (reader, topic, part) do update set epoch = excluded.epoch, next_offset = excluded.next_offset,
+    last_record = excluded.last_record, as_of = excluded.as_of, read_at = excluded.read_at,
+    log_end = excluded.log_end, log_end_at = excluded.log_end_at, backend = excluded.backend,
+    owner = excluded.owner, claimed_at = excluded.claimed_at
+"""
+ELSEWHERE: Final = """
+select count(*) from position p full join heed_data.position l using (reader, topic, part)
+where topic = any(%s) and p.next_offset is distinct from l.next_offset
+"""
+# Purpose: a pair that stood aside goes on from its own offsets, under the owners and epochs of today.
+TAKE_OWNERS: Final = """
+update position p set epoch = l.epoch, backend = l.backend, owner = l.owner, claimed_at = l.claimed_at
+from heed_data.position l where (p.reader, p.topic, p.part) = (l.reader, l.topic, l.part)
+"""
+OWN_ERRORS: Final = """
+delete from nudge n where n.error is not null and exists (
+    select from heed_data.nudge l where l.subject = n.subject and l.error is not null)
+"""
+TAKE_NUDGES: Final = """
+insert into nudge overriding system value select * from heed_data.nudge on conflict (id) do nothing
+"""
+NUMBER_ON: Final = """
+select setval(pg_get_serial_sequence('nudge', 'id'), greatest(own.last_value, live.last_value))
+from nudge_id_seq own, heed_data.nudge_id_seq live
+"""
+TAKE_RULE: Final = """
+insert into rule select * from heed_data.rule on conflict (only_one) do update set
+    period_months = excluded.period_months, keep_row_without_clicks = excluded.keep_row_without_clicks
+"""
+
+# Purpose: rows past their time that live has brought already: its commands told of them.
+TOLD: Final = """
+with s as materialized (
+    select contact_id, home, valid_until from engagement where home = any(%(homes)s) and valid_until <= %(at)s
+)
+select s.contact_id, s.home from s left join heed_data.engagement l using (contact_id)
+where s.contact_id > %(after)s and (l.contact_id is null or l.valid_until > s.valid_until)
+order by s.contact_id limit %(most)s
+"""
+# Purpose: rows past their time that live has not brought yet: they stay due, so that a command tells of them.
+UNTOLD: Final = """
+insert into engagement as e ({columns})
+select {live} from heed_data.engagement l left join engagement s using (contact_id)
+where l.home = any(%(homes)s) and l.valid_until <= %(at)s
+    and (s.contact_id is null or s.valid_until > l.valid_until)
+on conflict (contact_id) do update set {updates}
+"""
+# Purpose: news of so many columns that PostgreSQL wakes who has not listened for long, to listen.
+NEWS: Final = "create temp table heed_news ({})".format(", ".join(f"c{n} int" for n in range(1600)))
+NO_NEWS: Final = "drop table heed_news"
+ROUNDS: Final = 3
+
+
+class Behind(Exception):
+    """The incoming pair could not be brought to where live stands: not now."""
+
+
+@dataclasses.dataclass(slots=True)
+class Swapped:
+    """What a swap did: how long nothing was folded, in how many tries, and what was carried over."""
+
+    pause_seconds: float
+    tries: int
+    nudges: int = 0
+
+
+def swap(
+    dsn: str, incoming: sql.Pair, catch_up: Callable[[dict[int, int]], None], *, own_offsets: bool = False
+) -> Swapped:
+    """Put `incoming` in the live pair's place; the live one becomes the old one.
+
+    `catch_up` brings the incoming pair to exactly the offsets given, and may raise `Behind`. `own_offsets`:
+    it goes on from its own (the old pair, coming back). Raises errors.Usage, errors.Away.
+    """
+    with (
+        database.connect(dsn, "heed_ops", NAME, statement_seconds=0) as live,
+        database.connect(dsn, f"{incoming.data}, heed_ops", NAME, statement_seconds=30) as other,
+    ):
+        for tries in range(1, TRIES + 1):
+            try:
+                done = _try(live, other, incoming, catch_up, own_offsets)
+            except (psycopg.errors.LockNotAvailable, Behind):
+                time.sleep(min(PAUSE[1], PAUSE[0] * tries))
+            else:
+                done.tries = tries
+                return done
+    raise errors.Away(f"In {TRIES} tries the tables could not be locked: something holds them all the time.")
+
+
+def _try(
+    live: psycopg.Connection,
+    other: psycopg.Connection,
+    incoming: sql.Pair,
+    catch_up: Callable[[dict[int, int]], None],
+    own_offsets: bool,
+) -> Swapped:
+    with contextlib.ExitStack() as shut:
+        with live.transaction():
+            live.execute(LIMITS)
+            live.execute("select pg_advisory_xact_lock(%s)", (apply.LOCK,))
+            check_revision(live, incoming)
+            began = time.monotonic()
+            live.execute(LOCK_POSITIONS)
+            live.execute(LOCK_NUDGES)
+            catch_up(read_up_to(live))
+            carried = _take_over(other, own_offsets)
+            # The incoming pair's own positions stay shut until everybody has heard.
+            shut.enter_context(other.transaction())
+            other.execute(SHUT)
+            _exchange(live, incoming)
+        _spread(live)
+    return Swapped(time.monotonic() - began, 1, carried)
+
+
+def check_revision(connection: psycopg.Connection, incoming: sql.Pair) -> None:
+    """Raises errors.Usage unless the pair is there and of the revision that the database is migrated to."""
+    found = pairs.find(connection, incoming)
+    now = pairs.find(connection, pairs.LIVE)
+    revision = now.revision if now else "none"
+    if found is None:
+        raise errors.Usage(f"There is no pair {incoming.data} to put in place.")
+    if found.revision != revision:
+        raise errors.Usage(
+            f"{incoming.data} is of revision {found.revision or 'none'}, the live tables of {revision}: it "
+            "cannot take their place. Replay anew (`heed replay --drop-old` or `--cancel` first)."
+        )
+
+
+def read_up_to(connection: psycopg.Connection) -> dict[int, int]:
+    """How far live has folded each partition of the log."""
+    return dict(connection.execute(UP_TO, (topics.FACTS,)).fetchall())
+
+
+def carry_due(other: psycopg.Connection) -> int:
+    """Make due in the incoming pair what is due in live, and nothing else; answers how many rows changed.
+
+    In steps, each a transaction. Contacts that cannot be computed get a nudge with their error.
+    """
+    [(at, homes)] = other.execute(INSTANT).fetchall()
+    asked = {"at": at, "homes": homes, "after": "", "most": STEP}
+    number = 0
+    while found := other.execute(TOLD, asked).fetchall():
+        number += len(found)
+        asked["after"] = found[-1][0]
+        _bring(other, found, at)
+    columns = ", ".join(engagement.COLUMNS)
+    named = {
+        "columns": columns,
+        "live": ", ".join(f"l.{name}" for name in engagement.COLUMNS),
+        "updates": ", ".join(f"{name} = excluded.{name}" for name in engagement.COLUMNS[1:]),
+    }
+    return number + other.execute(UNTOLD.format(**named).encode(), asked).rowcount
+
+
+def _bring(other: psycopg.Connection, asked: list[tuple[str, int]], at: datetime) -> None:
+    with other.transaction():
+        brought = halving.halve(other, asked, lambda some: engagement.bring(other, some, at), slow=True)
+        for (contact, home), error in brought.failed:
+            nudges.keep_error(other, home, f"contact:{contact}", halving.told(error), 0, at)
+
+
+def _take_over(other: psycopg.Connection, own_offsets: bool) -> int:
+    """Positions, rules, nudges and what is due, while live stands still; answers how many nudges."""
+    carry_due(other)
+    with other.transaction():
+        if own_offsets:
+            other.execute(TAKE_OWNERS)
+        else:
+            [(apart,)] = other.execute(ELSEWHERE, ([topics.FACTS],)).fetchall()
+            if apart:
+                raise Behind
+            other.execute(TAKE_POSITIONS)
+            other.execute(TAKE_RULE)
+        other.execute(OWN_ERRORS)
+        carried = other.execute(TAKE_NUDGES).rowcount
+        other.execute(NUMBER_ON)
+    return carried
+
+
+def _exchange(live: psycopg.Connection, incoming: sql.Pair) -> None:
+    pairs.mark(live, pairs.LIVE, live=False)
+    pairs.mark(live, incoming, live=True)
+    live.execute(f"drop table if exists {incoming.data}.replay".encode())
+    pairs.rename(live, pairs.LIVE, ASIDE)
+    pairs.rename(live, incoming, pairs.LIVE)
+    pairs.rename(live, ASIDE, pairs.OLD)
+
+
+def _spread(live: psycopg.Connection) -> None:
+    """Have sessions hear of the new names that stand idle inside a transaction.
+
+    PostgreSQL tells a session of them when it next locks something it has not locked yet; until then it
+    finds what it has read before under the old names. One that is very far behind with such news is woken.
+    """
+    for _ in range(ROUNDS):
+        live.execute(NEWS)
+        live.execute(NO_NEWS)
+
+
+def sizes(connection: psycopg.Connection) -> Iterator[tuple[str, int]]:
+    """The pairs that are there, with their size in bytes."""
+    for names in (pairs.LIVE, pairs.NEXT, pairs.OLD):
+        found = pairs.find(connection, names)
+        if found is not None:
+            yield names.data, found.size

@@ -1,0 +1,47 @@
+"""What `heed replay` answers, for people and as JSON, whichever way it was asked.
+
+Promises: a replay that finds contacts which cannot be computed, and a check that finds differences, are not
+clean.
+Called by: `streams.cli`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from schemas import settings
+from streams import replay, replay_swap
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: as a JSON document, as a sentence, and whether all is well."""
+
+    told: dict[str, Any]
+    sentence: str
+    clean: bool = True
+
+
+def run(
+    chosen: settings.Settings, *, check: bool, cancel: bool, back: bool, drop_old: bool, quiet: bool
+) -> Answer:
+    """One of the four, or a replay; raises what they raise."""
+    if check:
+        found = replay.check(chosen, quiet=quiet)
+        return Answer(found.as_dict(), found.sentence(), found.clean)
+    if cancel:
+        freed = replay_swap.cancel(chosen)
+        return Answer({"freed_bytes": freed}, f"Nothing of a replay is left ({freed / 1e6:.1f} MB freed).")
+    if drop_old:
+        freed = replay_swap.drop_old(chosen)
+        return Answer({"freed_bytes": freed}, f"The old tables are gone ({freed / 1e6:.1f} MB freed).")
+    if back:
+        swapped = replay_swap.back(chosen)
+        sentence = (
+            "The tables of before the replay are live again and fold on from their own positions; folding "
+            f"stood still for {swapped.pause_seconds:.3f} s."
+        )
+        return Answer(dataclasses.asdict(swapped), sentence)
+    done = replay_swap.run(chosen, quiet=quiet)
+    return Answer(done.as_dict(), done.sentence(), not done.errors)

@@ -1,0 +1,141 @@
+"""The log, read ahead for a replay: fetched and decoded in a thread while the database works.
+
+Promises: records come in the order of their partitions, with the offsets that they cover, from where it was
+told to begin and never past the bounds given; a log that does not begin at 0, or ends before a bound, is
+doubt, with the figure.
+Limits: three batches ahead; one reader at a time.
+Called by: `streams.replay_swap`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import aiokafka
+import aiokafka.errors
+
+from projections import records
+from schemas import errors, topics
+from streams import batches, log
+
+AHEAD: Final = 3
+WAIT_MS: Final = 100
+STUCK_SECONDS: Final = 60.0
+
+Taken = tuple[records.Decoded, dict[int, int]]  # facts, and the offsets that partitions are read up to
+
+
+class Source:
+    """`facts` from given offsets on; `with` starts its thread and ends it."""
+
+    def __init__(self, bootstrap: str, homes: int, starts: Mapping[int, int]) -> None:
+        self._bootstrap, self._homes = bootstrap, homes
+        self._at = dict(starts)
+        self._given = dict(starts)
+        self._bounds = dict(starts)
+        self._tps = {part: aiokafka.TopicPartition(topics.FACTS, part) for part in starts}
+        self._taken: queue.Queue[Taken | BaseException] = queue.Queue(AHEAD)
+        self._ends: queue.Queue[tuple[dict[int, int], dict[int, int]] | BaseException] = queue.Queue(1)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="replay-log", daemon=True)
+
+    def __enter__(self) -> Source:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(10.0)
+
+    def size(self, live: Mapping[int, int]) -> int:
+        """Records of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
+        found = self._ends.get()
+        if isinstance(found, BaseException):
+            raise found
+        first, end = found
+        if lost := sum(first.values()):
+            raise errors.Doubt(
+                f"the log does not start at 0: {lost} facts are gone. Restore `facts`, then replay."
+            )
+        if short := sum(max(0, offset - end.get(part, 0)) for part, offset in live.items()):
+            raise errors.Doubt(
+                f"the log ends {short} records before what live has folded. Restore `facts`, then replay."
+            )
+        return sum(end.values())
+
+    def upto(self, bounds: Mapping[int, int], patience: float = STUCK_SECONDS) -> Iterator[Taken]:
+        """What stands below these offsets and was not given yet; raises errors.Away when Kafka stalls."""
+        self._bounds = {part: max(self._bounds[part], bound) for part, bound in bounds.items()}
+        until = time.monotonic() + patience
+        while any(self._given[part] < bound for part, bound in bounds.items()):
+            try:
+                found = self._taken.get(timeout=0.2)
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise errors.Away(
+                        f"Kafka gave nothing for {patience:.0f} s, though live has read further"
+                    ) from None
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            until = time.monotonic() + patience
+            self._given |= found[1]
+            yield found
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._read())
+        except aiokafka.errors.KafkaError as error:
+            self._fail(errors.Away(f"Kafka cannot be reached ({type(error).__name__})"))
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whoever waits learns it."""
+        for place in (self._ends, self._taken):
+            try:
+                place.put(error, timeout=1.0)
+            except queue.Full:
+                continue
+
+    async def _read(self) -> None:
+        async with log.reading(self._bootstrap) as consumer:
+            tps = list(self._tps.values())
+            first, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            self._ends.put(
+                ({tp.partition: at for tp, at in first.items()}, {tp.partition: at for tp, at in end.items()})
+            )
+            consumer.assign(tps)
+            for part, tp in self._tps.items():
+                consumer.seek(tp, self._at[part])
+            while not self._stopping.is_set():
+                found = await self._some(consumer)
+                while found is not None and not self._stopping.is_set():
+                    try:
+                        self._taken.put_nowait(found)
+                        found = None
+                    except queue.Full:
+                        await asyncio.sleep(0.002)
+
+    async def _some(self, consumer: aiokafka.AIOKafkaConsumer) -> Taken | None:
+        bounds = self._bounds
+        open_ = [self._tps[part] for part in self._at if self._at[part] < bounds[part]]
+        if not open_:
+            await asyncio.sleep(0.002)
+            return None
+        found = await consumer.getmany(*open_, timeout_ms=WAIT_MS, max_records=batches.TARGET)
+        taken: list[Any] = []
+        ends: dict[int, int] = {}
+        for tp, some in found.items():
+            end, bound = some.end, bounds[tp.partition]
+            if end > bound:
+                consumer.seek(tp, bound)
+                end, some = bound, [record for record in some if record.offset < bound]
+            taken.extend(some)
+            ends[tp.partition] = self._at[tp.partition] = end
+        return (records.decode(taken, self._homes), ends) if ends else None

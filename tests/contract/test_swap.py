@@ -1,0 +1,438 @@
+"""The swap on a real PostgreSQL, without Kafka: who writes meanwhile writes into one pair or the other, never
+into both; who reads meanwhile is neither stopped nor shown a mix.
+
+A fold's transaction is stopped before each of its statements in turn, and while it waits for the swap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import psycopg
+import pytest
+
+from projections import next_pair, pairs, positions, records, swap
+from schemas import errors, topics
+from tests import stack
+from tests.laws import world
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+STATEMENTS = 12  # more than a transaction of the fold has
+
+
+class Halted:
+    """A connection that stands still before its n-th statement, until it may go on."""
+
+    def __init__(self, real: psycopg.Connection, number: int) -> None:
+        self.real, self.left = real, number
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def execute(self, *args: Any) -> Any:
+        self._halt()
+        return self.real.execute(*args)
+
+    def cursor(self) -> Any:
+        self._halt()
+        return self.real.cursor()
+
+    def transaction(self, **named: Any) -> Any:
+        return self.real.transaction(**named)
+
+    def _halt(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            self.reached.set()
+            assert self.go_on.wait(30)
+
+
+@dataclasses.dataclass
+class Stand:
+    """A log, a worker that folds it, and a next pair that is ready to be swapped in."""
+
+    dsn: str
+    log: world.Log
+    worker: world.Worker
+    built: next_pair.Next
+    sql: psycopg.Connection
+
+    def tell(self, count: int, name: str = "c") -> None:
+        for number in range(count):
+            self.log.tell(world.click(NOW - timedelta(days=number % 9), f"{name}{number}", f"m{number % 5}"))
+
+    def build(self) -> None:
+        """Through every phase, up to where the worker is now."""
+        self.built.begin()
+        self.catch_up(swap.read_up_to(self.sql))
+        self.built.enter(next_pair.Phase.INDEXES)
+        self.built.index()
+        self.built.enter(next_pair.Phase.ROWS)
+        list(self.built.bring(datetime.now(UTC)))
+        self.built.vacuum()
+        self.built.enter(next_pair.Phase.FOLLOW)
+
+    def catch_up(self, bounds: dict[int, int]) -> None:
+        self.built.claim()
+        spans = {
+            part: self.log.span((topics.FACTS, part), start, bounds[part] - start)
+            for part, start in self.built.read_to().items()
+        }
+        every = [record for span in spans.values() for record in span.records]
+        self.built.take(records.decode(every, world.HOMES), {part: span.end for part, span in spans.items()})
+
+    def swap(self, before: Callable[[], None] = lambda: None) -> swap.Swapped:
+        def catch_up(bounds: dict[int, int]) -> None:
+            before()
+            self.catch_up(bounds)
+
+        return swap.swap(self.dsn, pairs.NEXT, catch_up)
+
+    def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.sql.execute(statement.encode(), values or None).fetchall()
+
+    def check(self, schema: str = "heed_data") -> None:
+        """The pair holds exactly the facts below its positions, and the rows that these make."""
+        offsets = dict(
+            self.ask(f"select part, next_offset from {schema}.position where topic = %s", topics.FACTS)
+        )
+        told = self.log.read({(topics.FACTS, part): end for part, end in offsets.items()})
+        wanted = sorted((one.partition, one.offset) for one in told if one.fact)
+        assert sorted(self.ask(f"select part, off from {schema}.fact")) == wanted
+        rows = self.ask(f"select contact_id, frequency from {schema}.engagement")
+        mailings: dict[str, set[str]] = {}
+        for one in told:
+            if one.fact:
+                mailings.setdefault(one.fact["subject"][8:], set()).add(one.fact["data"]["mailing_id"])
+        assert dict(rows) == {contact: len(found) for contact, found in mailings.items()}
+
+
+@pytest.fixture
+def stand(database: str) -> Iterator[Stand]:
+    log = world.Log()
+    path = "heed_data, heed_ops"
+    with psycopg.connect(database, autocommit=True) as sql, next_pair.Next(database, world.HOMES) as built:
+        worker = world.Worker("w0", database, log, path)
+        worker.claim_all()
+        made = Stand(database, log, worker, built, sql)
+        made.tell(60)
+        worker.advance()
+        yield made
+        worker.close()
+
+
+@contextmanager
+def thread(call: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+    """The call in a thread; gives what waits for its outcome."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except BaseException as error:
+            found.append(error)
+
+    running = threading.Thread(target=run)
+    running.start()
+
+    def outcome() -> Any:
+        running.join(60)
+        assert not running.is_alive()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        return found[0]
+
+    yield outcome
+    running.join(60)
+
+
+def waits(stand: Stand, name: str) -> Callable[[], bool]:
+    asked = "select 1 from pg_stat_activity where application_name = %s and wait_event_type = 'Lock'"
+    return lambda: bool(stand.ask(asked, name))
+
+
+def test_a_worker_goes_on_with_its_claim_in_the_tables_that_were_swapped_in(stand: Stand) -> None:
+    stand.build()
+    stand.tell(30, "later")
+    stand.worker.advance()
+    before = stand.ask("select 'heed_data.fact'::regclass::oid")
+    done = stand.swap()
+    assert (done.tries, done.pause_seconds < 5) == (1, True)
+    assert stand.ask("select 'heed_data.fact'::regclass::oid") != before
+    assert stand.ask("select 'heed_data_old.fact'::regclass::oid") == before
+    assert stand.ask("select to_regclass('heed_data.replay')") == [(None,)]
+    stand.tell(40, "after")
+    stand.worker.advance()
+    stand.check()
+    stand.check("heed_data_old")
+    assert len(stand.ask("select from heed_data.fact")) == 130
+    assert len(stand.ask("select from heed_data_old.fact")) == 90
+
+
+@pytest.mark.parametrize("number", range(STATEMENTS))
+def test_a_fold_stopped_before_any_statement_writes_into_one_pair(stand: Stand, number: int) -> None:
+    stand.build()
+    stand.tell(30, "later")
+    halted = Halted(stand.worker.fuse.real, number)
+    stand.worker.fold.connection = cast("psycopg.Connection", halted)
+    with thread(stand.worker.advance) as folded:
+        if not halted.reached.wait(3):
+            folded()
+            assert number > 5, "the transaction has more statements than that"
+            return
+        with thread(stand.swap) as swapped:
+            names = [swap.NAME] if number > 1 else []  # 0: COPY, 1: the compare-and-set; the rest hold it up
+            for name in names:
+                stack.eventually(waits(stand, name), "the swap waits for the fold")
+            if not names:
+                swapped()
+            halted.go_on.set()
+            folded()
+            swapped()
+    stand.check()
+    stand.check("heed_data_old")
+    in_old = len(stand.ask("select from heed_data_old.fact"))
+    assert in_old == (60 if number < 2 else 90)
+    assert len(stand.ask("select from heed_data.fact")) == 90
+    stand.worker.fold.connection = stand.worker.fuse.real
+    stand.tell(10, "after")
+    stand.worker.advance()
+    stand.check()
+
+
+def test_a_fold_that_waits_for_the_swap_goes_on_in_the_new_pair(stand: Stand) -> None:
+    """Also in statements that PostgreSQL has kept a plan for."""
+    for number in range(8):
+        stand.tell(5, f"warm{number}-")
+        stand.worker.advance()
+    stand.build()
+    stand.tell(30, "later")
+    outcomes = []
+
+    def shut() -> None:
+        threading.Thread(target=lambda: outcomes.append(stand.worker.advance()), daemon=True).start()
+        stack.eventually(waits(stand, "w0"), "the fold waits for the swap")
+
+    stand.swap(shut)
+    stack.eventually(lambda: bool(outcomes), "the fold has gone on")
+    stand.check()
+    stand.check("heed_data_old")
+    assert (
+        len(stand.ask("select from heed_data.fact")) == len(stand.ask("select from heed_data_old.fact")) + 30
+    )
+
+
+def test_a_claim_that_waits_for_the_swap_claims_in_the_new_pair(stand: Stand) -> None:
+    stand.build()
+    other = world.Worker("w1", stand.dsn, stand.log, "heed_data, heed_ops")
+    claimed: list[bool] = []
+
+    def claim() -> None:
+        other.claim_all()
+        claimed.append(True)
+
+    def shut() -> None:
+        threading.Thread(target=claim, daemon=True).start()
+        stack.eventually(waits(stand, "w1"), "the claim waits for the swap")
+
+    stand.swap(shut)
+    stack.eventually(lambda: bool(claimed), "claimed")
+    assert stand.ask("select distinct owner, epoch from heed_data.position") == [("w1", 2)]
+    assert stand.ask("select distinct owner, epoch from heed_data_old.position") == [("w0", 1)]
+    with pytest.raises(positions.Fenced):
+        stand.worker.advance()
+    with pytest.raises(positions.Fenced):
+        stand.worker.reclaim()
+    other.close()
+
+
+def test_a_nudge_told_while_the_swap_runs_is_not_lost(stand: Stand) -> None:
+    nudge = "insert into heed_data.nudge (home, subject, reason) values (0, %s, 'test')"
+    stand.build()
+    stand.ask(nudge + " returning 1", "contact:waiting")
+    told: list[Any] = []
+
+    def tell() -> None:
+        with psycopg.connect(stand.dsn, autocommit=True, application_name="an API") as api:
+            told.append(api.execute(nudge.encode(), ("contact:told-meanwhile",)))
+
+    def shut() -> None:
+        threading.Thread(target=tell, daemon=True).start()
+        stack.eventually(waits(stand, "an API"), "the nudge waits for the swap")
+
+    stand.swap(shut)
+    stack.eventually(lambda: bool(told), "told")
+    subjects = stand.ask("select subject from heed_data.nudge order by id")
+    assert subjects == [("contact:waiting",), ("contact:told-meanwhile",)]
+    numbered = stand.ask("select id from heed_data_old.nudge union all select id from heed_data.nudge")
+    assert len(numbered) == 3 and len(set(numbered)) == 2, "a nudge keeps its number"
+
+
+def test_errors_of_contacts_are_carried_over_and_found(stand: Stand) -> None:
+    stand.ask(
+        "insert into heed_data.nudge (home, subject, reason, error, attempts, retry_at) values "
+        "(0, 'contact:c1', 'error', 'as live says', 7, now() + interval '1 h') returning 1"
+    )
+    stand.built.begin()
+    stand.catch_up(swap.read_up_to(stand.sql))
+    stand.built.enter(next_pair.Phase.INDEXES)
+    stand.built.index()
+    stand.sql.execute("alter function heed_data_next.engagement_at rename to engagement_then")
+    broken = """
+    create function heed_data_next.engagement_at(contacts text[], at timestamptz, upto timestamptz)
+    returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
+        volume int, volume_last_30 int, period_months int, valid_until timestamptz)
+    language plpgsql stable as $$ begin
+        if contacts && array['c1', 'c2'] then
+            raise exception 'this contact is broken';
+        end if;
+        return query select * from heed_data_next.engagement_then(contacts, at, upto);
+    end $$"""
+    stand.sql.execute(broken.encode())
+    list(stand.built.bring(datetime.now(UTC)))
+    assert set(stand.built.failed) == {"c1", "c2"}
+    stand.built.enter(next_pair.Phase.FOLLOW)
+    stand.swap()
+    found = stand.ask("select subject, error, attempts from heed_data.nudge order by subject")
+    told = "RaiseException: this contact is broken"
+    assert found == [("contact:c1", "as live says", 7), ("contact:c2", told, 1)]
+
+
+def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: Stand) -> None:
+    stand.build()
+    stand.swap()
+    stand.tell(30, "after")
+    stand.worker.advance()
+    held = dict(stand.worker.held)
+    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+    assert len(stand.ask("select from heed_data.fact")) == 60
+    with pytest.raises(positions.Fenced):
+        stand.worker.advance()
+    stand.worker.reclaim()  # as a lane does
+    assert {name: one.epoch for name, one in stand.worker.held.items()} == {
+        name: one.epoch + 1 for name, one in held.items()
+    }
+    stand.worker.advance()
+    stand.check()
+    stand.check("heed_data_old")
+    assert len(stand.ask("select from heed_data.fact")) == 90
+    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+    stand.check()
+
+
+def test_a_pair_of_another_revision_is_refused(stand: Stand) -> None:
+    stand.build()
+    stand.sql.execute("update heed_data_next.generation set revision = '0000'")
+    with pytest.raises(errors.Usage, match="of revision 0000, the live tables of 0001"):
+        stand.swap()
+    stand.sql.execute("update heed_data_next.generation set revision = '0001'")
+    stand.swap()
+    stand.sql.execute("update heed_data_old.generation set revision = '0000'")
+    with pytest.raises(errors.Usage, match="of revision 0000"):
+        swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+
+
+def test_who_holds_the_positions_holds_up_the_swap_and_nobody_else(stand: Stand, monkeypatch: Any) -> None:
+    """The swap gives way after 2 s, so that a fold which waits behind it goes on, and tries again."""
+    stand.build()
+    with psycopg.connect(stand.dsn) as holder:
+        holder.execute("update heed_data.position set log_end = log_end where part = 99")
+        with thread(stand.swap) as swapped:
+            stack.eventually(waits(stand, swap.NAME), "the swap waits")
+            stand.tell(5, "behind")
+            stand.worker.advance()
+            holder.rollback()
+            assert swapped().tries > 1
+    stand.check()
+
+
+DUE = "select contact_id from heed_data.engagement where valid_until <= now() order by 1"
+
+
+def test_what_is_due_is_told_of_once(stand: Stand) -> None:
+    """A row that live has brought past its time is brought here too; one that live has not is due here."""
+    year = NOW.replace(year=NOW.year - 1)
+    stand.worker.timers = False
+    stand.worker.forget()
+    stand.worker.claim_all()
+    for name in ("told", "untold"):
+        stand.log.tell(world.click(year + timedelta(minutes=5), name))
+    stand.worker.advance(at=NOW)
+    stand.built.begin()
+    stand.catch_up(swap.read_up_to(stand.sql))
+    stand.built.enter(next_pair.Phase.INDEXES)
+    stand.built.index()
+    list(stand.built.bring(NOW + timedelta(minutes=6)))  # both are past their time there, and gone
+    stand.built.enter(next_pair.Phase.FOLLOW)
+    stand.sql.execute("update heed_data.position set as_of = %s", (NOW + timedelta(minutes=7),))
+    stand.sql.execute("delete from heed_data.engagement where contact_id = 'told'")  # as its owner would
+    stand.sql.execute("insert into heed_data_next.engagement select * from heed_data.engagement "
+                      "where contact_id = 'c1' on conflict do nothing")  # fmt: skip
+    stand.swap()
+    kept = stand.ask("select contact_id from heed_data.engagement where contact_id like '%%told'")
+    assert kept == [("untold",)]
+
+
+BOTH = """
+select e.tableoid = 'heed_data_old.engagement'::regclass from heed_data.engagement e limit 1
+"""
+
+
+def dashboard(stand: Stand) -> psycopg.Connection:
+    return psycopg.connect(stand.dsn.replace("//heed@", "//heed_dashboard@"), autocommit=True)
+
+
+def test_an_open_transaction_reads_the_new_tables_from_its_next_statement_on(stand: Stand) -> None:
+    """All of them, though it had read some before and others not: PostgreSQL alone would give it a mix."""
+    stand.build()
+    with psycopg.connect(stand.dsn) as reader, dashboard(stand) as shown:
+        reader.execute("select count(*) from heed_data.engagement")
+        shown.execute("begin")
+        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
+        stand.swap()
+        stand.tell(7, "after")
+        stand.worker.advance()
+        both = "select (select count(*) from heed_data.engagement), (select count(*) from heed_data.fact)"
+        assert reader.execute(both.encode()).fetchall() == [(67, 67)]
+        joined = "select count(distinct contact_id), max(recency) >= 0, count(distinct partition) from "
+        joined += "heed_read.contact_engagement, heed_read.freshness where topic = 'facts'"
+        assert shown.execute(joined.encode()).fetchall() == [(67, True, world.HOMES)]
+        shown.execute("commit")
+
+
+def test_a_transaction_that_keeps_its_snapshot_is_refused_clearly(stand: Stand) -> None:
+    with dashboard(stand) as shown:
+        shown.execute("begin isolation level repeatable read")
+        shown.execute("select 1")  # its snapshot is older than the next pair
+        stand.build()
+        stand.swap()
+        with pytest.raises(psycopg.errors.SerializationFailure, match="replaced by heed replay after this"):
+            shown.execute("select count(*) from heed_read.contact_engagement")
+        shown.execute("rollback")
+        shown.execute("begin isolation level repeatable read")
+        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
+        assert shown.execute("select count(*) > 0 from heed_read.freshness").fetchall() == [(True,)]
+        shown.execute("commit")
+        shown.execute("begin isolation level serializable")
+        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
+        shown.execute("commit")
+
+
+def test_dashboards_may_read_the_same_in_every_pair(stand: Stand) -> None:
+    views = ("contact_engagement", "freshness", "parked")
+
+    def shut() -> None:
+        with dashboard(stand) as shown:
+            for view in views:
+                shown.execute(f"select * from heed_read.{view} limit 1".encode())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                shown.execute("select * from heed_data.fact")
+
+    stand.build()
+    stand.swap()
+    shut()
+    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+    shut()
