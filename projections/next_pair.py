@@ -12,7 +12,6 @@ Called by: `heed replay`.
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
@@ -24,15 +23,19 @@ from projections import (
     engagement,
     fold,
     halving,
+    loading,
     nudges,
     pairs,
     positions,
+    recalculation,
     records,
+    registry,
+    replay_lock,
     shadow,
     swap,
 )
 from projections.migrations import sql
-from schemas import errors, topics
+from schemas import topics
 
 NAME: Final = "heed replay"
 PATH: Final = f"{pairs.NEXT.data}, {sql.OPS}"
@@ -78,13 +81,6 @@ INDEXES: Final = """
 select indexname, indexdef from pg_indexes where schemaname = %s and tablename = 'fact'
 order by indexname desc
 """
-COPY: Final = "copy fact from stdin"
-# Purpose: of all contents under one key the smallest stays.
-ONCE: Final = """
-delete from fact where ctid = any(array(select ctid from (
-    select ctid, row_number() over (partition by subject, key order by time, digest) as place from fact
-) f where place > 1))
-"""
 TABLES: Final = (
     "select relname from pg_class where relnamespace = %s::regnamespace and relkind = 'r' order by 1"
 )
@@ -108,11 +104,11 @@ class Next:
         self.failed: dict[str, str] = {}
         self._done_to = ""
         self._indexes: list[str] = []
-        self._moves: dict[int, positions.Move] = {}
+        self._moves: dict[positions.TP, positions.Move] = {}
         self._fold: fold.Fold | None = None
 
     def __enter__(self) -> Next:
-        lock(self.connection)
+        replay_lock.take(self.connection)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,7 +116,7 @@ class Next:
             self._fold.connection.close()
         self.connection.close()
 
-    def find(self) -> dict[int, int] | None:
+    def find(self) -> dict[positions.TP, int] | None:
         """Go on with what an earlier replay left behind; answers how far that is, or None."""
         standing = pairs.find(self.connection, pairs.NEXT)
         if standing is None or standing.revision != sql.revisions()[-1] or not self._read():
@@ -141,7 +137,7 @@ class Next:
         if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             self.connection.close()
             self.connection = self._connect()
-            lock(self.connection)
+            replay_lock.take(self.connection)
         if self._fold is not None:
             self._fold.connection.close()
             self._fold = None
@@ -149,33 +145,41 @@ class Next:
 
     def claim(self) -> None:
         """Own the pair's positions from here on: an earlier replay that still works in it is fenced."""
-        firsts = {(topics.FACTS, part): 0 for part in range(self._homes)}
-        held = positions.claim(self.connection, fold.READER, "replay", firsts)
+        held = positions.claim(self.connection, fold.READER, "replay", log_starts(self._homes))
         self._moves = {
-            part: positions.Move(one.epoch, one.next_offset, one.next_offset, 0)
-            for (_, part), one in held.items()
+            name: positions.Move(one.epoch, one.next_offset, one.next_offset, 0) for name, one in held.items()
         }
 
-    def read_to(self) -> dict[int, int]:
+    def read_to(self) -> dict[positions.TP, int]:
         """How far each partition of the log has been taken in."""
-        return {part: move.start for part, move in self._moves.items()}
+        return {name: move.start for name, move in self._moves.items()}
 
-    def take(self, batch: records.Decoded, ends: Mapping[int, int]) -> None:
+    def take(
+        self, batch: records.Decoded, registered: registry.Batch, ends: Mapping[positions.TP, int]
+    ) -> None:
         """Take in decoded facts; `ends` are the offsets that each partition is read up to now."""
-        for part, end in ends.items():
-            self._moves[part].end = end
+        for name, end in ends.items():
+            self._moves[name].end = end
+        if registry.TP in ends:
+            self._register(registered)
+        if len(ends) > (registry.TP in ends):
+            self._take(batch)
+        for name in ends:
+            self._moves[name].start = self._moves[name].end
+
+    def _take(self, batch: records.Decoded) -> None:
         if self.phase is Phase.FACTS:
-            try:
-                self._load(batch)
-            except psycopg.Error as error:
-                if database.is_away(error) or not batch.lines:
-                    raise
-                self._sift(batch)
-                self._load(batch)
+            loading.load(self.connection, batch, self._named())
         else:
             self._follow(batch)
-        for part in ends:
-            self._moves[part].start = self._moves[part].end
+
+    def _register(self, batch: registry.Batch) -> None:
+        """Facts of the registry; a rule that changes once there are rows puts everyone up, as in live."""
+        with self.connection.transaction():
+            move = {registry.TP: self._moves[registry.TP]}
+            at = positions.move(self.connection, fold.READER, move)
+            if registry.merge(self.connection, batch.facts) and self.phase in (Phase.ROWS, Phase.FOLLOW):
+                recalculation.everyone(self.connection, recalculation.RULE, at)
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase."""
@@ -185,7 +189,7 @@ class Next:
     def index(self) -> int:
         """Facts once, and their indexes; answers how many facts there are."""
         with self.connection.transaction():
-            self.connection.execute(ONCE)
+            loading.once(self.connection)
             for statement in self._indexes:
                 self.connection.execute(statement.encode())
         self.vacuum()
@@ -258,35 +262,13 @@ class Next:
         return True
 
     def _named(self) -> dict[positions.TP, positions.Move]:
-        return {(topics.FACTS, part): move for part, move in self._moves.items()}
-
-    def _load(self, batch: records.Decoded) -> None:
-        with self.connection.transaction():
-            self._copy(batch.text())
-            positions.move(self.connection, fold.READER, self._named())
-
-    def _copy(self, lines: bytes) -> None:
-        with self.connection.cursor().copy(COPY) as copy:
-            copy.write(lines)
-
-    def _sift(self, batch: records.Decoded) -> None:
-        """Leave out what PostgreSQL refuses to keep; the live fold has parked it."""
-        with self.connection.transaction():
-            found = halving.halve(
-                self.connection,
-                list(batch.lines.items()),
-                lambda some: self._copy(records.Decoded(lines=dict(some)).text()),
-                undo=True,
-            )
-        for (name, _), _ in found.failed:
-            del batch.lines[name]
+        return {name: move for name, move in self._moves.items() if name != registry.TP}
 
     def _follow(self, batch: records.Decoded) -> None:
         """As a worker folds, rows and all, on a connection with a worker's plans."""
         if self._fold is None:
-            self._fold = fold.Fold(
-                database.connect(self._dsn, PATH, NAME), self._homes, timers=False, live=False
-            )
+            connection = database.connect(self._dsn, PATH, NAME)
+            self._fold = fold.Fold(connection, self._homes, timers=False, recalculate=False, live=False)
         try:
             self._fold.advance(fold.Batch(self._named(), batch))
         except psycopg.Error as error:
@@ -296,29 +278,6 @@ class Next:
             self._fold.advance(fold.Batch(self._named(), batch))
 
 
-def lock(connection: psycopg.Connection) -> None:
-    """Be the only replay of this database; raises errors.Usage when another one runs."""
-    held = connection.execute("select pg_try_advisory_lock(%s)", (shadow.LOCK,)).fetchone()
-    if not held or not held[0]:
-        found = connection.execute(HOLDER, {"lock": shadow.LOCK}).fetchone()
-        told = "" if found is None else f" (backend {found[0]}, for {found[1]:.0f} s)"
-        raise errors.Usage(f"Another replay is running on this database{told}: wait for it, or stop it.")
-
-
-def end_other(connection: psycopg.Connection, patience: float = 10.0) -> None:
-    """End a replay that runs elsewhere, and wait until it is gone."""
-    until = time.monotonic() + patience
-    while found := connection.execute(HOLDER, {"lock": shadow.LOCK}).fetchall():
-        for pid, _ in found:
-            connection.execute("select pg_terminate_backend(%s)", (pid,))
-        if time.monotonic() > until:
-            return
-        time.sleep(0.1)
-
-
-HOLDER: Final = """
-select a.pid, extract(epoch from clock_timestamp() - a.backend_start)::float8
-from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and l.classid = 0 and l.objid = %(lock)s::oid
-    and l.database = (select oid from pg_database where datname = current_database())
-"""
+def log_starts(homes: int) -> dict[positions.TP, int]:
+    """Where the log of so many homes begins: its facts, and the registry."""
+    return {(topics.FACTS, part): 0 for part in range(homes)} | {registry.TP: 0}

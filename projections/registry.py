@@ -89,15 +89,21 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
     """
     with connection.transaction():
         done = Done(positions.move(connection, READER, batch.moves, at))
-        if batch.facts:
-            with connection.cursor() as cursor:
-                cursor.executemany(MERGE, batch.facts)
-            done.changed = bool(connection.execute(RULE).fetchall())
-            if done.changed:
-                recalculation.everyone(connection, recalculation.RULE, done.at)
+        done.changed = merge(connection, batch.facts)
+        if done.changed:
+            recalculation.everyone(connection, recalculation.RULE, done.at)
         parked.park(connection, batch.asides)
         done.more = recalculation.queue_step(connection, homes, done.at)
     return done
+
+
+def merge(connection: psycopg.Connection, facts: list[tuple[object, ...]]) -> bool:
+    """Facts into the table, inside the caller's transaction; whether the rule has changed by them."""
+    if not facts:
+        return False
+    with connection.cursor() as cursor:
+        cursor.executemany(MERGE, facts)
+    return bool(connection.execute(RULE).fetchall())
 
 
 def values(connection: psycopg.Connection) -> Mapping[str, str]:

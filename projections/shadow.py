@@ -20,13 +20,12 @@ from typing import Any, Final
 
 import psycopg
 
-from projections import database, engagement, fold, halving, positions
+from projections import database, engagement, fold, halving, positions, replay_lock
 from projections.migrations import sql
 from schemas import errors, topics
 
 PAIR: Final = sql.Pair("heed_data_shadow", "heed_read_shadow")
 PATH: Final = f"{PAIR.data}, {sql.OPS}"
-LOCK: Final = 0x4EED_0002
 CHUNK: Final = 5000
 SHOWN: Final = 100
 
@@ -112,10 +111,11 @@ class Shadow:
         self._fold: fold.Fold | None = None
 
     def __enter__(self) -> Shadow:
-        held = self.connection.execute("select pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
-        if not held or not held[0]:
+        try:
+            replay_lock.take(self.connection)
+        except errors.Usage:
             self.connection.close()
-            raise errors.Usage("Another replay is running on this database: wait for it, or stop it.")
+            raise
         try:
             self._drop()
             self._build()

@@ -22,27 +22,35 @@ from typing import Final
 
 import psycopg
 
-from projections import database, engagement, halving, nudges, pairs
+from projections import database, engagement, halving, nudges, pairs, positions
 from projections.migrations import apply, sql
 from schemas import errors, topics
 
+Offsets = dict[positions.TP, int]
+LOG: Final = [topics.FACTS, topics.REGISTRY]
 NAME: Final = "heed replay swap"
 TRIES: Final = 60
 PAUSE: Final = (0.2, 2.0)  # seconds between tries: first and longest
 STEP: Final = 5000
 ASIDE: Final = sql.Pair("heed_data_leaving", "heed_read_leaving")
 
+# Purpose: a session whose client was killed ends within a second, also inside a statement.
+ENDS: Final = "set client_connection_check_interval = '1s'"
 LIMITS: Final = """
 select set_config(name, value, true) from (values ('lock_timeout', '2s'), ('statement_timeout', '30s'),
     ('idle_in_transaction_session_timeout', '5s')) as v(name, value)
 """
 # `exclusive` lets everybody read on, and nobody else past: also those who read `position` for update.
 LOCK_POSITIONS: Final = "lock table heed_data.position in exclusive mode"
-LOCK_NUDGES: Final = "lock table heed_data.nudge in exclusive mode"
+# What others than the owners of homes write into: nudges, and who is to be computed anew.
+LOCK_ASKED: Final = """
+lock table heed_data.nudge, heed_data.recalculation, heed_data.recalculation_cause in exclusive mode
+"""
 SHUT: Final = "lock table position in exclusive mode"
 
 UP_TO: Final = """
-select part, next_offset from heed_data.position where reader = 'fold' and topic = %s order by part
+select topic, part, next_offset from heed_data.position
+where reader = 'fold' and topic = any(%s) order by topic, part
 """
 INSTANT: Final = """
 select max(as_of), array_agg(distinct part) from heed_data.position where reader = 'fold'
@@ -57,7 +65,7 @@ on conflict (reader, topic, part) do update set epoch = excluded.epoch, next_off
     owner = excluded.owner, claimed_at = excluded.claimed_at
 """
 ELSEWHERE: Final = """
-select count(*) from position p full join heed_data.position l using (reader, topic, part)
+select count(*) from heed_data.position l left join position p using (reader, topic, part)
 where topic = any(%s) and p.next_offset is distinct from l.next_offset
 """
 # Purpose: a pair that stood aside goes on from its own offsets, under the owners and epochs of today.
@@ -76,9 +84,12 @@ NUMBER_ON: Final = """
 select setval(pg_get_serial_sequence('nudge', 'id'), greatest(own.last_value, live.last_value))
 from nudge_id_seq own, heed_data.nudge_id_seq live
 """
-TAKE_RULE: Final = """
-insert into rule select * from heed_data.rule on conflict (only_one) do update set
-    period_months = excluded.period_months, keep_row_without_clicks = excluded.keep_row_without_clicks
+# Purpose: who is to be computed anew stays so. A cause that this pair has too was met later: it is kept.
+TAKE_QUEUE: Final = """
+insert into recalculation select * from heed_data.recalculation on conflict (home, contact_id) do nothing
+"""
+TAKE_CAUSES: Final = """
+insert into recalculation_cause select * from heed_data.recalculation_cause on conflict (reason) do nothing
 """
 
 # Purpose: rows past their time that live has brought already: its commands told of them.
@@ -118,7 +129,7 @@ class Swapped:
 
 
 def swap(
-    dsn: str, incoming: sql.Pair, catch_up: Callable[[dict[int, int]], None], *, own_offsets: bool = False
+    dsn: str, incoming: sql.Pair, catch_up: Callable[[Offsets], None], *, own_offsets: bool = False
 ) -> Swapped:
     """Put `incoming` in the live pair's place; the live one becomes the old one.
 
@@ -129,6 +140,8 @@ def swap(
         database.connect(dsn, "heed_ops", NAME, statement_seconds=0) as live,
         database.connect(dsn, f"{incoming.data}, heed_ops", NAME, statement_seconds=30) as other,
     ):
+        for connection in (live, other):
+            connection.execute(ENDS)
         for tries in range(1, TRIES + 1):
             try:
                 done = _try(live, other, incoming, catch_up, own_offsets)
@@ -144,7 +157,7 @@ def _try(
     live: psycopg.Connection,
     other: psycopg.Connection,
     incoming: sql.Pair,
-    catch_up: Callable[[dict[int, int]], None],
+    catch_up: Callable[[Offsets], None],
     own_offsets: bool,
 ) -> Swapped:
     with contextlib.ExitStack() as shut:
@@ -154,7 +167,7 @@ def _try(
             check_revision(live, incoming)
             began = time.monotonic()
             live.execute(LOCK_POSITIONS)
-            live.execute(LOCK_NUDGES)
+            live.execute(LOCK_ASKED)
             catch_up(read_up_to(live))
             carried = _take_over(other, own_offsets)
             # The incoming pair's own positions stay shut until everybody has heard.
@@ -179,9 +192,9 @@ def check_revision(connection: psycopg.Connection, incoming: sql.Pair) -> None:
         )
 
 
-def read_up_to(connection: psycopg.Connection) -> dict[int, int]:
+def read_up_to(connection: psycopg.Connection) -> Offsets:
     """How far live has folded each partition of the log."""
-    return dict(connection.execute(UP_TO, (topics.FACTS,)).fetchall())
+    return {(topic, part): at for topic, part, at in connection.execute(UP_TO, (LOG,)).fetchall()}
 
 
 def carry_due(other: psycopg.Connection) -> int:
@@ -219,14 +232,15 @@ def _take_over(other: psycopg.Connection, own_offsets: bool) -> int:
         if own_offsets:
             other.execute(TAKE_OWNERS)
         else:
-            [(apart,)] = other.execute(ELSEWHERE, ([topics.FACTS],)).fetchall()
+            [(apart,)] = other.execute(ELSEWHERE, (LOG,)).fetchall()
             if apart:
                 raise Behind
             other.execute(TAKE_POSITIONS)
-            other.execute(TAKE_RULE)
         other.execute(OWN_ERRORS)
         carried = other.execute(TAKE_NUDGES).rowcount
         other.execute(NUMBER_ON)
+        other.execute(TAKE_QUEUE)
+        other.execute(TAKE_CAUSES)
     return carried
 
 

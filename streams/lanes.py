@@ -56,8 +56,7 @@ class Lane(abc.ABC):
         self._fenced = False  # since the last transaction that was committed
         self._batch: batches.Batch | None = None
         self._busy = 0  # the claim whose batch is on its way or worked on
-        self._stopping = False
-        self._working = threading.Lock()
+        self._working, self._stopping = threading.Lock(), False
         self._waits = 0
         self._tries = 0  # to reach a server, in all
         self._beat = 0.0
@@ -86,10 +85,8 @@ class Lane(abc.ABC):
     def assign(self, tps: frozenset[TP]) -> None:
         """These partitions are ours by the group's word; what was gathered or offered before is dropped."""
         with self._changed:
-            self._wanted = tps
-            self._wanted_number += 1
-            self._claim = self._lost = None
-            self._batch = None
+            self._wanted, self._wanted_number = tps, self._wanted_number + 1
+            self._claim = self._lost = self._batch = None
             self._busy = 0
             self._changed.notify_all()
 
@@ -196,19 +193,14 @@ class Lane(abc.ABC):
             self._torn = claim
             raise
         except positions.Fenced:
+            # By another worker, or by a swap of the tables, which keeps epochs? To claim again will say.
             if self._fenced:
                 raise
-            self._claim_again(claim)
+            self._fenced = True
+            with self._changed:
+                if self._claim is claim:
+                    self._claim, self._lost, self._busy = None, claim, 0
             return True
-
-    def _claim_again(self, claim: claims.Claim) -> None:
-        """Fenced by another worker, or by a swap of the tables, whose positions have the same epochs and
-        may have other offsets? The claim says: it is refused where another worker has claimed."""
-        self._fenced = True
-        with self._changed:
-            if self._claim is claim:
-                self._claim, self._lost = None, claim
-                self._busy = 0
 
     def _next(self, patience: float) -> tuple[claims.Claim | None, batches.Batch | None]:
         with self._changed:
@@ -256,8 +248,7 @@ class Lane(abc.ABC):
                 return
             self._claims += 1
             self._claim, self._lost = claims.Claim(self._claims, held, nexts), None
-            self._claimed_number = number
-            self._busy = 0
+            self._claimed_number, self._busy = number, 0
         self._log.info("claimed", reader=self.reader, partitions=len(held), owner=self.owner)
         self._wake()
 

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from schemas import settings
-from streams import replay, replay_swap
+from streams import replay, replay_old, replay_swap
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ def run(
         found = replay.check(chosen, quiet=quiet)
         return Answer(found.as_dict(), found.sentence(), found.clean)
     if cancel:
-        freed = replay_swap.cancel(chosen)
+        freed = replay_old.cancel(chosen)
         return Answer({"freed_bytes": freed}, f"Nothing of a replay is left ({freed / 1e6:.1f} MB freed).")
     if drop_old:
-        freed = replay_swap.drop_old(chosen)
+        freed = replay_old.drop_old(chosen)
         return Answer({"freed_bytes": freed}, f"The old tables are gone ({freed / 1e6:.1f} MB freed).")
     if back:
-        swapped = replay_swap.back(chosen)
+        swapped = replay_old.back(chosen)
         sentence = (
             "The tables of before the replay are live again and fold on from their own positions; folding "
             f"stood still for {swapped.pause_seconds:.3f} s."

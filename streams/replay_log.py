@@ -19,7 +19,8 @@ from typing import Any, Final
 import aiokafka
 import aiokafka.errors
 
-from projections import records
+from projections import records, registry
+from projections.positions import TP
 from schemas import errors, topics
 from streams import batches, log
 
@@ -27,20 +28,21 @@ AHEAD: Final = 3
 WAIT_MS: Final = 100
 STUCK_SECONDS: Final = 60.0
 
-Taken = tuple[records.Decoded, dict[int, int]]  # facts, and the offsets that partitions are read up to
+# Facts, facts of the registry, and the offsets that partitions are read up to.
+Taken = tuple[records.Decoded, registry.Batch, dict[TP, int]]
 
 
 class Source:
-    """`facts` from given offsets on; `with` starts its thread and ends it."""
+    """`facts` and `registry` from given offsets on; `with` starts its thread and ends it."""
 
-    def __init__(self, bootstrap: str, homes: int, starts: Mapping[int, int]) -> None:
+    def __init__(self, bootstrap: str, homes: int, starts: Mapping[TP, int]) -> None:
         self._bootstrap, self._homes = bootstrap, homes
         self._at = dict(starts)
         self._given = dict(starts)
         self._bounds = dict(starts)
-        self._tps = {part: aiokafka.TopicPartition(topics.FACTS, part) for part in starts}
+        self._tps = {name: aiokafka.TopicPartition(*name) for name in starts}
         self._taken: queue.Queue[Taken | BaseException] = queue.Queue(AHEAD)
-        self._ends: queue.Queue[tuple[dict[int, int], dict[int, int]] | BaseException] = queue.Queue(1)
+        self._ends: queue.Queue[tuple[dict[TP, int], dict[TP, int]] | BaseException] = queue.Queue(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replay-log", daemon=True)
 
@@ -52,7 +54,7 @@ class Source:
         self._stopping.set()
         self._thread.join(10.0)
 
-    def size(self, live: Mapping[int, int]) -> int:
+    def size(self, live: Mapping[TP, int]) -> int:
         """Records of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
         found = self._ends.get()
         if isinstance(found, BaseException):
@@ -60,19 +62,19 @@ class Source:
         first, end = found
         if lost := sum(first.values()):
             raise errors.Doubt(
-                f"the log does not start at 0: {lost} facts are gone. Restore `facts`, then replay."
+                f"the log does not start at 0: {lost} facts are gone. Restore it, then replay."
             )
-        if short := sum(max(0, offset - end.get(part, 0)) for part, offset in live.items()):
+        if short := sum(max(0, offset - end.get(name, 0)) for name, offset in live.items()):
             raise errors.Doubt(
-                f"the log ends {short} records before what live has folded. Restore `facts`, then replay."
+                f"the log ends {short} records before what live has folded. Restore it, then replay."
             )
-        return sum(end.values())
+        return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
 
-    def upto(self, bounds: Mapping[int, int], patience: float = STUCK_SECONDS) -> Iterator[Taken]:
+    def upto(self, bounds: Mapping[TP, int], patience: float = STUCK_SECONDS) -> Iterator[Taken]:
         """What stands below these offsets and was not given yet; raises errors.Away when Kafka stalls."""
-        self._bounds = {part: max(self._bounds[part], bound) for part, bound in bounds.items()}
+        self._bounds = self._bounds | {name: max(self._bounds[name], bound) for name, bound in bounds.items()}
         until = time.monotonic() + patience
-        while any(self._given[part] < bound for part, bound in bounds.items()):
+        while any(self._given[name] < bound for name, bound in bounds.items()):
             try:
                 found = self._taken.get(timeout=0.2)
             except queue.Empty:
@@ -84,7 +86,7 @@ class Source:
             if isinstance(found, BaseException):
                 raise found
             until = time.monotonic() + patience
-            self._given |= found[1]
+            self._given |= found[2]
             yield found
 
     def _run(self) -> None:
@@ -108,11 +110,14 @@ class Source:
             tps = list(self._tps.values())
             first, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             self._ends.put(
-                ({tp.partition: at for tp, at in first.items()}, {tp.partition: at for tp, at in end.items()})
+                (
+                    {name: first[tp] for name, tp in self._tps.items()},
+                    {name: end[tp] for name, tp in self._tps.items()},
+                )
             )
             consumer.assign(tps)
-            for part, tp in self._tps.items():
-                consumer.seek(tp, self._at[part])
+            for name, tp in self._tps.items():
+                consumer.seek(tp, self._at[name])
             while not self._stopping.is_set():
                 found = await self._some(consumer)
                 while found is not None and not self._stopping.is_set():
@@ -124,18 +129,22 @@ class Source:
 
     async def _some(self, consumer: aiokafka.AIOKafkaConsumer) -> Taken | None:
         bounds = self._bounds
-        open_ = [self._tps[part] for part in self._at if self._at[part] < bounds[part]]
+        open_ = [self._tps[name] for name in self._at if self._at[name] < bounds[name]]
         if not open_:
             await asyncio.sleep(0.002)
             return None
         found = await consumer.getmany(*open_, timeout_ms=WAIT_MS, max_records=batches.TARGET)
-        taken: list[Any] = []
-        ends: dict[int, int] = {}
+        facts: list[Any] = []
+        registered: list[Any] = []
+        ends: dict[TP, int] = {}
         for tp, some in found.items():
-            end, bound = some.end, bounds[tp.partition]
+            name = (tp.topic, tp.partition)
+            end, bound = some.end, bounds[name]
             if end > bound:
                 consumer.seek(tp, bound)
                 end, some = bound, [record for record in some if record.offset < bound]
-            taken.extend(some)
-            ends[tp.partition] = self._at[tp.partition] = end
-        return (records.decode(taken, self._homes), ends) if ends else None
+            (facts if tp.topic == topics.FACTS else registered).extend(some)
+            ends[name] = self._at[name] = end
+        if not ends:
+            return None
+        return records.decode(facts, self._homes), registry.decode(registered), ends

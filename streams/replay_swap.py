@@ -3,7 +3,7 @@
 Promises: traffic goes on; the live tables are only read until the swap. Stopped (SIGTERM, kill -9), the next
 `heed replay` goes on where this one was; cancelled (Ctrl-C, `--cancel`), nothing of it is left. Nothing is
 swapped in that holds fewer facts than live, or too many contacts that cannot be computed. The old tables stay
-until `--drop-old`; `--back` returns to them, and they fold on from their own positions.
+(`streams.replay_old`).
 Limits: one at a time; needs room for the facts once more; folding stands still during the swap, for as long
 as the last lines say.
 Called by: `heed replay`.
@@ -12,7 +12,6 @@ Called by: `heed replay`.
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,16 +24,12 @@ import rich.progress
 from projections import database, next_pair, pairs, shadow, swap
 from projections.next_pair import Phase
 from schemas import errors, settings
-from streams import replay, replay_log, room
+from streams import replay, replay_log, replay_signals, room
 
 NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
 PASSES: Final = 100
 CATCH_UP_SECONDS: Final = 3.0
 ERRORS: Final = (100, 0.01)  # so many contacts that cannot be computed, and this share, are a bad deploy
-
-
-class Stopped(KeyboardInterrupt):
-    """Asked to stop: what was built stays."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,6 +42,7 @@ class Done:
     pause_seconds: float = 0.0
     tries: int = 0
     resumed: bool = False
+    phases: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds of each
     errors: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def sentence(self) -> str:
@@ -61,40 +57,13 @@ class Done:
         return dataclasses.asdict(self)
 
 
-class Signals:
-    """Ctrl-C and SIGTERM as exceptions, except while `held`: then they wait to be asked for."""
-
-    def __init__(self) -> None:
-        self.held = False
-        self._asked: type[KeyboardInterrupt] | None = None
-
-    def __enter__(self) -> Signals:
-        signal.signal(signal.SIGINT, lambda *_: self._take(KeyboardInterrupt))
-        signal.signal(signal.SIGTERM, lambda *_: self._take(Stopped))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _take(self, kind: type[KeyboardInterrupt]) -> None:
-        if not self.held:
-            raise kind
-        self._asked = kind
-
-    def heed(self) -> None:
-        """Raise what was asked for meanwhile."""
-        if self._asked is not None:
-            raise self._asked
-
-
 def run(chosen: settings.Settings, *, quiet: bool = False) -> Done:
     """Replay and swap; prints progress and what was done unless `quiet`."""
     console = rich.console.Console(stderr=True, quiet=quiet)
-    with Signals() as signals, next_pair.Next(chosen.postgres, chosen.homes) as built:
+    with replay_signals.Signals() as signals, next_pair.Next(chosen.postgres, chosen.homes) as built:
         try:
             done = _Replay(chosen, console, signals, built).run()
-        except Stopped:
+        except replay_signals.Stopped:
             raise errors.Usage(
                 "The replay was stopped; `heed replay` goes on with it, `heed replay --cancel` drops it."
             ) from None
@@ -113,7 +82,7 @@ class _Replay:
         self,
         chosen: settings.Settings,
         console: rich.console.Console,
-        signals: Signals,
+        signals: replay_signals.Signals,
         built: next_pair.Next,
     ) -> None:
         self._chosen, self._console, self._signals, self._built = chosen, console, signals, built
@@ -125,33 +94,44 @@ class _Replay:
         began = time.monotonic()
         with self._live, self._progress() as progress:
             _refuse_old(self._live)
-            starts = self._open_source()
+            starts = self._built.find() or next_pair.log_starts(self._chosen.homes)
             with replay_log.Source(self._chosen.kafka, self._chosen.homes, starts) as source:
-                records = source.size(swap.read_up_to(self._live))
-                self._refuse(records)
+                self._refuse(source.size(swap.read_up_to(self._live)))
                 if not self._built.resumed:
                     self._built.begin()
                 self._done.resumed = self._built.resumed
-                if self._built.phase is Phase.FACTS:
-                    self._read_facts(source, progress)
-                    self._built.enter(Phase.INDEXES)
-                if self._built.phase is Phase.INDEXES:
-                    task = progress.add_task("indexes", total=None)
-                    self._built.index()
-                    progress.update(task, total=1, completed=1)
-                    self._built.enter(Phase.ROWS)
-                if self._built.phase is Phase.ROWS:
-                    self._bring(progress)
-                    self._built.enter(Phase.FOLLOW)
-                self._follow(source)
-                self._swap(source)
+                self._build(source, progress)
+                with self._timed("follow"):
+                    self._follow(source)
+                with self._timed("swap"):
+                    self._swap(source)
         self._done.seconds = round(time.monotonic() - began, 3)
         self._done.facts_per_second = round(self._done.facts / max(0.001, self._done.seconds), 1)
         self._done.errors = self._built.failed
         return self._done
 
-    def _open_source(self) -> dict[int, int]:
-        return self._built.find() or dict.fromkeys(range(self._chosen.homes), 0)
+    def _build(self, source: replay_log.Source, progress: rich.progress.Progress) -> None:
+        """The phases up to the rows, each from where an earlier replay left it."""
+        if self._built.phase is Phase.FACTS:
+            with self._timed("facts"):
+                self._read_facts(source, progress)
+            self._built.enter(Phase.INDEXES)
+        if self._built.phase is Phase.INDEXES:
+            task = progress.add_task("indexes", total=None)
+            with self._timed("indexes"):
+                self._built.index()
+            progress.update(task, total=1, completed=1)
+            self._built.enter(Phase.ROWS)
+        if self._built.phase is Phase.ROWS:
+            with self._timed("rows"):
+                self._bring(progress)
+            self._built.enter(Phase.FOLLOW)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._done.phases[phase] = round(time.monotonic() - began, 3)
 
     def _refuse(self, records: int) -> None:
         """Raises errors.Usage or errors.Doubt for a replay that cannot come to a good end."""
@@ -167,8 +147,8 @@ class _Replay:
             began = time.monotonic()
             bounds = swap.read_up_to(self._live)
             progress.update(task, total=sum(bounds.values()), completed=sum(self._built.read_to().values()))
-            for facts, ends in source.upto(bounds):
-                self._built.take(facts, ends)
+            for taken in source.upto(bounds):
+                self._built.take(*taken)
                 progress.update(task, completed=sum(self._built.read_to().values()))
             if time.monotonic() - began < replay.NEAR_SECONDS:
                 return
@@ -204,7 +184,7 @@ class _Replay:
         if self._done.facts < known:
             raise errors.Doubt(_fewer(self._done.facts, known))
 
-    def _counted(self) -> tuple[dict[int, int], int]:
+    def _counted(self) -> tuple[swap.Offsets, int]:
         """The offsets of live, and how many facts it holds, of one instant."""
         with self._live.transaction():
             self._live.execute("set transaction isolation level repeatable read, read only")
@@ -212,12 +192,12 @@ class _Replay:
             [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         return offsets, int(known)
 
-    def _read(self, source: replay_log.Source, bounds: dict[int, int], **patience: float) -> None:
-        for facts, ends in source.upto(bounds, **patience):
-            self._built.take(facts, ends)
+    def _read(self, source: replay_log.Source, bounds: swap.Offsets, **patience: float) -> None:
+        for taken in source.upto(bounds, **patience):
+            self._built.take(*taken)
 
     def _swap(self, source: replay_log.Source) -> None:
-        def catch_up(bounds: dict[int, int]) -> None:
+        def catch_up(bounds: swap.Offsets) -> None:
             self._signals.heed()
             self._built.claim()
             try:
@@ -253,42 +233,3 @@ def _refuse_old(connection: psycopg.Connection) -> None:
             f"The old tables are still there ({old.size / 1e9:.1f} GB in {pairs.OLD.data}): return to them "
             "with `heed replay --back`, or drop them with `heed replay --drop-old`."
         )
-
-
-def back(chosen: settings.Settings) -> swap.Swapped:
-    """Return to the old tables, which fold on from their own positions; the live ones become the old ones."""
-    with Signals() as signals, _alone(chosen, pairs.OLD) as connection:
-        if pairs.find(connection, pairs.OLD) is None:
-            raise errors.Usage("There are no old tables to return to.")
-        swap.check_revision(connection, pairs.OLD)
-        swap.carry_due(connection)
-        signals.held = True
-        return swap.swap(chosen.postgres, pairs.OLD, lambda _: signals.heed(), own_offsets=True)
-
-
-def drop_old(chosen: settings.Settings) -> int:
-    """Drop the old tables; answers how many bytes they took."""
-    return _drop(chosen, pairs.OLD)
-
-
-def cancel(chosen: settings.Settings) -> int:
-    """End a replay that runs and drop what it built, or what a stopped one left; answers the bytes freed."""
-    with database.connect(chosen.postgres, "heed_ops", next_pair.NAME) as connection:
-        next_pair.end_other(connection)
-    return _drop(chosen, pairs.NEXT)
-
-
-def _drop(chosen: settings.Settings, names: Any) -> int:
-    with _alone(chosen, names) as connection:
-        found = pairs.find(connection, names)
-        pairs.drop(connection, names)
-        return found.size if found else 0
-
-
-@contextmanager
-def _alone(chosen: settings.Settings, names: Any) -> Iterator[psycopg.Connection]:
-    """A connection that works in this pair, while no replay runs."""
-    path = f"{names.data}, heed_ops"
-    with database.connect(chosen.postgres, path, next_pair.NAME, statement_seconds=0) as connection:
-        next_pair.lock(connection)
-        yield connection

@@ -1,8 +1,8 @@
 """How fast a replay is beside the live fold: the same log, the same facts, an empty database to begin with.
 
-Promises: the live rate is the worker's over the whole log; the replay's is that of `heed replay --check`,
-from its start to its last word: facts, rows, and the comparison of every column. Rows that differ end the
-bench.
+Promises: the live rate is the worker's over the whole log. `heed replay --check` is taken from its start to
+its last word: facts, rows, and the comparison of every column. `heed replay` likewise: facts, indexes, rows,
+statistics and the swap. Rows that differ end the bench.
 Limits: live traffic rests meanwhile.
 Called by `tests.bench.__main__`.
 """
@@ -12,29 +12,40 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 from tests import stack
 from tests.bench import runs, servers, traffic
 
 DATABASE = "replay"
-LIVE, CHECK = "live", "heed replay --check"
+LIVE, CHECK, SWAPPED = "live", "heed replay --check", "heed replay"
 
 
 def run(up: servers.Servers, repeat: int, facts: int) -> list[runs.Figure]:
-    """The live fold of a log, then its replay."""
+    """The live fold of a log, then its replays."""
     dsn = up.database(DATABASE)
     up.fill_log(traffic.facts("hot", facts, 31 + repeat, servers.HOMES, facts))
     live = runs.run(up, runs.Contender("replay", LIVE, "ours", "worker"), "hot", facts, dsn=dsn)
+    swapped = _heed(up, dsn, "replay")
+    checked = _heed(up, dsn, "replay", "--check")
+    sys.stderr.write(
+        f"  {repeat} replay live {live['rate']:,}/s, replay {swapped['rate']:,}/s {swapped['phases']}, "
+        f"replay --check {checked['rate']:,}/s\n"
+    )
+    return [
+        runs.Figure("replay", LIVE, "hot", repeat, live),
+        runs.Figure("replay", SWAPPED, "hot", repeat, swapped),
+        runs.Figure("replay", CHECK, "hot", repeat, checked),
+    ]
+
+
+def _heed(up: servers.Servers, dsn: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
-        [stack.HEED, "replay", "--check", "--json"],
+        [stack.HEED, *arguments, "--json"],
         env=stack.clean_env(stack.servers_env(up.bootstrap, dsn)),
         cwd=stack.ROOT, capture_output=True, text=True, timeout=1800, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(f"the replay ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
     found = json.loads(done.stdout)
-    checked = {"rate": round(found["facts"] / found["seconds"]), **found}
-    sys.stderr.write(f"  {repeat} replay live {live['rate']:,}/s, replay --check {checked['rate']:,}/s\n")
-    return [
-        runs.Figure("replay", LIVE, "hot", repeat, live), runs.Figure("replay", CHECK, "hot", repeat, checked)
-    ]  # fmt: skip
+    return {"rate": round(found["facts"] / found["seconds"]), **found}

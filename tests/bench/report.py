@@ -42,7 +42,7 @@ GOALS = (
     Goal("engagement fold / by hand", "engagement", "by hand", 0.80),
     Goal("engagement fold / stock take(1000)", "engagement", "stock take", 3),
     Goal("engagement fold / simple fold", "engagement", "ours", 0.40, "counter"),
-    Goal("replay / live", "replay", replay.LIVE, 3, ours=replay.CHECK),
+    Goal("replay / live", "replay", replay.LIVE, 3, ours=replay.SWAPPED),
 )
 
 

@@ -6,7 +6,6 @@ A fold's transaction is stopped before each of its statements in turn, and while
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +15,11 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from projections import next_pair, pairs, positions, records, swap
-from schemas import errors, topics
-from tests import stack
+from projections import next_pair, positions, swap
+from schemas import errors
+from tests import stack, swaps
 from tests.laws import world
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 STATEMENTS = 12  # more than a transaction of the fold has
 
 
@@ -50,78 +48,10 @@ class Halted:
             assert self.go_on.wait(30)
 
 
-@dataclasses.dataclass
-class Stand:
-    """A log, a worker that folds it, and a next pair that is ready to be swapped in."""
-
-    dsn: str
-    log: world.Log
-    worker: world.Worker
-    built: next_pair.Next
-    sql: psycopg.Connection
-
-    def tell(self, count: int, name: str = "c") -> None:
-        for number in range(count):
-            self.log.tell(world.click(NOW - timedelta(days=number % 9), f"{name}{number}", f"m{number % 5}"))
-
-    def build(self) -> None:
-        """Through every phase, up to where the worker is now."""
-        self.built.begin()
-        self.catch_up(swap.read_up_to(self.sql))
-        self.built.enter(next_pair.Phase.INDEXES)
-        self.built.index()
-        self.built.enter(next_pair.Phase.ROWS)
-        list(self.built.bring(datetime.now(UTC)))
-        self.built.vacuum()
-        self.built.enter(next_pair.Phase.FOLLOW)
-
-    def catch_up(self, bounds: dict[int, int]) -> None:
-        self.built.claim()
-        spans = {
-            part: self.log.span((topics.FACTS, part), start, bounds[part] - start)
-            for part, start in self.built.read_to().items()
-        }
-        every = [record for span in spans.values() for record in span.records]
-        self.built.take(records.decode(every, world.HOMES), {part: span.end for part, span in spans.items()})
-
-    def swap(self, before: Callable[[], None] = lambda: None) -> swap.Swapped:
-        def catch_up(bounds: dict[int, int]) -> None:
-            before()
-            self.catch_up(bounds)
-
-        return swap.swap(self.dsn, pairs.NEXT, catch_up)
-
-    def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.sql.execute(statement.encode(), values or None).fetchall()
-
-    def check(self, schema: str = "heed_data") -> None:
-        """The pair holds exactly the facts below its positions, and the rows that these make."""
-        offsets = dict(
-            self.ask(f"select part, next_offset from {schema}.position where topic = %s", topics.FACTS)
-        )
-        told = self.log.read({(topics.FACTS, part): end for part, end in offsets.items()})
-        wanted = sorted((one.partition, one.offset) for one in told if one.fact)
-        assert sorted(self.ask(f"select part, off from {schema}.fact")) == wanted
-        rows = self.ask(f"select contact_id, frequency from {schema}.engagement")
-        mailings: dict[str, set[str]] = {}
-        for one in told:
-            if one.fact:
-                mailings.setdefault(one.fact["subject"][8:], set()).add(one.fact["data"]["mailing_id"])
-        assert dict(rows) == {contact: len(found) for contact, found in mailings.items()}
-
-
 @pytest.fixture
-def stand(database: str) -> Iterator[Stand]:
-    log = world.Log()
-    path = "heed_data, heed_ops"
-    with psycopg.connect(database, autocommit=True) as sql, next_pair.Next(database, world.HOMES) as built:
-        worker = world.Worker("w0", database, log, path)
-        worker.claim_all()
-        made = Stand(database, log, worker, built, sql)
-        made.tell(60)
-        worker.advance()
+def stand(database: str) -> Iterator[swaps.Stand]:
+    with swaps.standing(database) as made:
         yield made
-        worker.close()
 
 
 @contextmanager
@@ -149,12 +79,12 @@ def thread(call: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
     running.join(60)
 
 
-def waits(stand: Stand, name: str) -> Callable[[], bool]:
+def waits(stand: swaps.Stand, name: str) -> Callable[[], bool]:
     asked = "select 1 from pg_stat_activity where application_name = %s and wait_event_type = 'Lock'"
     return lambda: bool(stand.ask(asked, name))
 
 
-def test_a_worker_goes_on_with_its_claim_in_the_tables_that_were_swapped_in(stand: Stand) -> None:
+def test_a_worker_goes_on_with_its_claim_in_the_tables_that_were_swapped_in(stand: swaps.Stand) -> None:
     stand.build()
     stand.tell(30, "later")
     stand.worker.advance()
@@ -173,7 +103,7 @@ def test_a_worker_goes_on_with_its_claim_in_the_tables_that_were_swapped_in(stan
 
 
 @pytest.mark.parametrize("number", range(STATEMENTS))
-def test_a_fold_stopped_before_any_statement_writes_into_one_pair(stand: Stand, number: int) -> None:
+def test_a_fold_stopped_before_any_statement_writes_into_one_pair(stand: swaps.Stand, number: int) -> None:
     stand.build()
     stand.tell(30, "later")
     halted = Halted(stand.worker.fuse.real, number)
@@ -203,7 +133,7 @@ def test_a_fold_stopped_before_any_statement_writes_into_one_pair(stand: Stand, 
     stand.check()
 
 
-def test_a_fold_that_waits_for_the_swap_goes_on_in_the_new_pair(stand: Stand) -> None:
+def test_a_fold_that_waits_for_the_swap_goes_on_in_the_new_pair(stand: swaps.Stand) -> None:
     """Also in statements that PostgreSQL has kept a plan for."""
     for number in range(8):
         stand.tell(5, f"warm{number}-")
@@ -225,7 +155,7 @@ def test_a_fold_that_waits_for_the_swap_goes_on_in_the_new_pair(stand: Stand) ->
     )
 
 
-def test_a_claim_that_waits_for_the_swap_claims_in_the_new_pair(stand: Stand) -> None:
+def test_a_claim_that_waits_for_the_swap_claims_in_the_new_pair(stand: swaps.Stand) -> None:
     stand.build()
     other = world.Worker("w1", stand.dsn, stand.log, "heed_data, heed_ops")
     claimed: list[bool] = []
@@ -249,7 +179,7 @@ def test_a_claim_that_waits_for_the_swap_claims_in_the_new_pair(stand: Stand) ->
     other.close()
 
 
-def test_a_nudge_told_while_the_swap_runs_is_not_lost(stand: Stand) -> None:
+def test_a_nudge_told_while_the_swap_runs_is_not_lost(stand: swaps.Stand) -> None:
     nudge = "insert into heed_data.nudge (home, subject, reason) values (0, %s, 'test')"
     stand.build()
     stand.ask(nudge + " returning 1", "contact:waiting")
@@ -271,7 +201,7 @@ def test_a_nudge_told_while_the_swap_runs_is_not_lost(stand: Stand) -> None:
     assert len(numbered) == 3 and len(set(numbered)) == 2, "a nudge keeps its number"
 
 
-def test_errors_of_contacts_are_carried_over_and_found(stand: Stand) -> None:
+def test_errors_of_contacts_are_carried_over_and_found(stand: swaps.Stand) -> None:
     stand.ask(
         "insert into heed_data.nudge (home, subject, reason, error, attempts, retry_at) values "
         "(0, 'contact:c1', 'error', 'as live says', 7, now() + interval '1 h') returning 1"
@@ -301,13 +231,13 @@ def test_errors_of_contacts_are_carried_over_and_found(stand: Stand) -> None:
     assert found == [("contact:c1", "as live says", 7), ("contact:c2", told, 1)]
 
 
-def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: Stand) -> None:
+def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: swaps.Stand) -> None:
     stand.build()
     stand.swap()
     stand.tell(30, "after")
     stand.worker.advance()
     held = dict(stand.worker.held)
-    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+    swaps.back(stand)
     assert len(stand.ask("select from heed_data.fact")) == 60
     with pytest.raises(positions.Fenced):
         stand.worker.advance()
@@ -319,11 +249,11 @@ def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: Stand) 
     stand.check()
     stand.check("heed_data_old")
     assert len(stand.ask("select from heed_data.fact")) == 90
-    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+    swaps.back(stand)
     stand.check()
 
 
-def test_a_pair_of_another_revision_is_refused(stand: Stand) -> None:
+def test_a_pair_of_another_revision_is_refused(stand: swaps.Stand) -> None:
     stand.build()
     stand.sql.execute("update heed_data_next.generation set revision = '0000'")
     with pytest.raises(errors.Usage, match="of revision 0000, the live tables of 0001"):
@@ -332,10 +262,12 @@ def test_a_pair_of_another_revision_is_refused(stand: Stand) -> None:
     stand.swap()
     stand.sql.execute("update heed_data_old.generation set revision = '0000'")
     with pytest.raises(errors.Usage, match="of revision 0000"):
-        swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+        swaps.back(stand)
 
 
-def test_who_holds_the_positions_holds_up_the_swap_and_nobody_else(stand: Stand, monkeypatch: Any) -> None:
+def test_who_holds_the_positions_holds_up_the_swap_and_nobody_else(
+    stand: swaps.Stand, monkeypatch: Any
+) -> None:
     """The swap gives way after 2 s, so that a fold which waits behind it goes on, and tries again."""
     stand.build()
     with psycopg.connect(stand.dsn) as holder:
@@ -352,87 +284,25 @@ def test_who_holds_the_positions_holds_up_the_swap_and_nobody_else(stand: Stand,
 DUE = "select contact_id from heed_data.engagement where valid_until <= now() order by 1"
 
 
-def test_what_is_due_is_told_of_once(stand: Stand) -> None:
+def test_what_is_due_is_told_of_once(stand: swaps.Stand) -> None:
     """A row that live has brought past its time is brought here too; one that live has not is due here."""
-    year = NOW.replace(year=NOW.year - 1)
+    year = swaps.NOW.replace(year=swaps.NOW.year - 1)
     stand.worker.timers = False
     stand.worker.forget()
     stand.worker.claim_all()
     for name in ("told", "untold"):
         stand.log.tell(world.click(year + timedelta(minutes=5), name))
-    stand.worker.advance(at=NOW)
+    stand.worker.advance(at=swaps.NOW)
     stand.built.begin()
     stand.catch_up(swap.read_up_to(stand.sql))
     stand.built.enter(next_pair.Phase.INDEXES)
     stand.built.index()
-    list(stand.built.bring(NOW + timedelta(minutes=6)))  # both are past their time there, and gone
+    list(stand.built.bring(swaps.NOW + timedelta(minutes=6)))  # both are past their time there, and gone
     stand.built.enter(next_pair.Phase.FOLLOW)
-    stand.sql.execute("update heed_data.position set as_of = %s", (NOW + timedelta(minutes=7),))
+    stand.sql.execute("update heed_data.position set as_of = %s", (swaps.NOW + timedelta(minutes=7),))
     stand.sql.execute("delete from heed_data.engagement where contact_id = 'told'")  # as its owner would
     stand.sql.execute("insert into heed_data_next.engagement select * from heed_data.engagement "
                       "where contact_id = 'c1' on conflict do nothing")  # fmt: skip
     stand.swap()
     kept = stand.ask("select contact_id from heed_data.engagement where contact_id like '%%told'")
     assert kept == [("untold",)]
-
-
-BOTH = """
-select e.tableoid = 'heed_data_old.engagement'::regclass from heed_data.engagement e limit 1
-"""
-
-
-def dashboard(stand: Stand) -> psycopg.Connection:
-    return psycopg.connect(stand.dsn.replace("//heed@", "//heed_dashboard@"), autocommit=True)
-
-
-def test_an_open_transaction_reads_the_new_tables_from_its_next_statement_on(stand: Stand) -> None:
-    """All of them, though it had read some before and others not: PostgreSQL alone would give it a mix."""
-    stand.build()
-    with psycopg.connect(stand.dsn) as reader, dashboard(stand) as shown:
-        reader.execute("select count(*) from heed_data.engagement")
-        shown.execute("begin")
-        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
-        stand.swap()
-        stand.tell(7, "after")
-        stand.worker.advance()
-        both = "select (select count(*) from heed_data.engagement), (select count(*) from heed_data.fact)"
-        assert reader.execute(both.encode()).fetchall() == [(67, 67)]
-        joined = "select count(distinct contact_id), max(recency) >= 0, count(distinct partition) from "
-        joined += "heed_read.contact_engagement, heed_read.freshness where topic = 'facts'"
-        assert shown.execute(joined.encode()).fetchall() == [(67, True, world.HOMES)]
-        shown.execute("commit")
-
-
-def test_a_transaction_that_keeps_its_snapshot_is_refused_clearly(stand: Stand) -> None:
-    with dashboard(stand) as shown:
-        shown.execute("begin isolation level repeatable read")
-        shown.execute("select 1")  # its snapshot is older than the next pair
-        stand.build()
-        stand.swap()
-        with pytest.raises(psycopg.errors.SerializationFailure, match="replaced by heed replay after this"):
-            shown.execute("select count(*) from heed_read.contact_engagement")
-        shown.execute("rollback")
-        shown.execute("begin isolation level repeatable read")
-        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
-        assert shown.execute("select count(*) > 0 from heed_read.freshness").fetchall() == [(True,)]
-        shown.execute("commit")
-        shown.execute("begin isolation level serializable")
-        assert shown.execute("select count(*) from heed_read.contact_engagement").fetchall() == [(60,)]
-        shown.execute("commit")
-
-
-def test_dashboards_may_read_the_same_in_every_pair(stand: Stand) -> None:
-    views = ("contact_engagement", "freshness", "parked")
-
-    def shut() -> None:
-        with dashboard(stand) as shown:
-            for view in views:
-                shown.execute(f"select * from heed_read.{view} limit 1".encode())
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                shown.execute("select * from heed_data.fact")
-
-    stand.build()
-    stand.swap()
-    shut()
-    swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
-    shut()

@@ -10,11 +10,13 @@ begin atomic
 end;
 
 -- A transaction that keeps the snapshot of its first statement and goes on after `heed replay` has put other
--- tables in place would see them as they were then: half built. It is told so instead. Others are never refused.
+-- tables in place would see them as they were then: half built. It is told so instead; others never are.
 create function {read}.of_this_snapshot(live bool) returns bool
 language plpgsql stable parallel safe as $$
 begin
-    if live is not true and current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    if live is not true
+        and current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+    then
         raise serialization_failure using
             message = 'the tables were replaced by heed replay after this transaction began',
             hint = 'Begin the transaction again.';

@@ -1,0 +1,211 @@
+"""A replay is killed in each of its phases, beside traffic; and dashboards that stay long look on.
+
+What was killed is gone on with by the next `heed replay`; nobody else notices, and every row is right.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests import cluster as clusters
+from tests import stack, traffic
+from tests.faults import test_kills
+from tests.integration import test_cli
+
+# Where a replay is killed: the table whose trigger sleeps, or the kind of statement, told apart by its text.
+PLACES = {
+    "while facts are copied": "fact",
+    "while indexes are built": "CREATE INDEX",
+    "while rows are brought": "engagement",
+    "while positions are taken over": "position",
+    "after the names are changed, before the commit": "ALTER SCHEMA",
+    "after the commit, before the positions are open": "heed_news",
+}
+SLEEPING = """
+create schema brakes;
+grant usage on schema brakes to public;
+create table brakes.pressed (place text primary key);
+grant select on brakes.pressed to public;
+create function brakes.sleep(place text) returns void language plpgsql as $$ begin
+    if exists (select from brakes.pressed p where p.place = sleep.place)
+        and current_setting('application_name') like 'heed replay%' then
+        perform pg_sleep(60);
+    end if;
+end $$;
+create function brakes.on_insert() returns trigger language plpgsql as $$ begin
+    if to_regclass('heed_data_next.replay') is not null and (tg_table_name <> 'position'
+        or current_setting('application_name') = 'heed replay swap') then
+        perform brakes.sleep(tg_table_name);
+    end if;
+    return null;
+end $$;
+create function brakes.on_table() returns event_trigger language plpgsql as $$
+declare made record;
+begin
+    for made in select object_identity from pg_event_trigger_ddl_commands() loop
+        if made.object_identity in
+            ('heed_data_next.fact', 'heed_data_next.engagement', 'heed_data_next.position') then
+            execute 'create trigger brake before insert on ' || made.object_identity
+                || ' for each statement execute function brakes.on_insert()';
+        elsif made.object_identity = 'pg_temp.heed_news' then
+            perform brakes.sleep('heed_news');
+        end if;
+    end loop;
+end $$;
+create event trigger on_table on ddl_command_end when tag in ('CREATE TABLE')
+    execute function brakes.on_table();
+create function brakes.on_other() returns event_trigger language plpgsql as $$ begin
+    if tg_tag = 'ALTER SCHEMA' or to_regclass('heed_data_next.replay') is not null then
+        perform brakes.sleep(tg_tag);
+    end if;
+end $$;
+create event trigger on_other on ddl_command_end when tag in ('CREATE INDEX', 'ALTER SCHEMA')
+    execute function brakes.on_other();
+"""
+ASLEEP = """
+select 1 as one from pg_stat_activity where datname = current_database()
+    and application_name like 'heed replay%%' and wait_event = 'PgSleep'
+"""
+
+
+def start(cluster: clusters.Cluster) -> stack.Process:
+    return cluster.launch.heed("replay", env=test_cli._env(cluster), name="replay")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.capability("LAW-2", "LAW-4")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_replay_killed_in_each_phase_is_gone_on_with(
+    workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str, place: str
+) -> None:
+    admin = mortal.postgres.dsn("postgres", fresh.rpartition("/")[2])
+    with psycopg.connect(admin, autocommit=True) as sql:
+        sql.execute(SLEEPING)
+        sql.execute("insert into brakes.pressed values (%s)", (PLACES[place],))
+        cluster = workers(*clusters.THREE)
+        events = test_kills._events(12_000, "replay")
+        with traffic.Traffic(cluster.bootstrap, events[:8000], 2000) as load:
+            load.finish()
+        cluster.settle()
+        with traffic.Traffic(cluster.bootstrap, events[8000:], 400) as load:
+            killed = start(cluster)
+            stack.eventually(lambda: bool(cluster.sql(ASLEEP)), f"it stands {place}", 120, 0.05)
+            killed.kill()
+            sql.execute("delete from brakes.pressed")
+            stack.eventually(lambda: not cluster.sql(ASLEEP), "its sessions end", 30)
+            again = start(cluster)
+            code = again.exit(300)
+            said = "\n".join(again.lines)
+            load.finish()
+        if place.startswith("after the commit"):
+            assert code == 2 and "The old tables are still there" in said, said
+        else:
+            assert code == 0 and "swapped in" in said, said
+        cluster.settle()
+        cluster.assert_alive()
+        assert cluster.check() > 500
+        cluster.replay_check()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.capability("LAW-2")
+def test_dashboards_that_stay_long_see_no_error_and_delay_nothing(
+    workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str
+) -> None:
+    """A query of 25 s, a READ COMMITTED transaction of 60 s and one that keeps its snapshot, at half load."""
+    cluster = workers(*clusters.THREE)
+    rate = min(test_kills._capacity(cluster) // 2, 3000)
+    long_query = Look(fresh, LONG_QUERY)
+    with traffic.Traffic(cluster.bootstrap, test_kills._events(75 * rate, "long"), rate) as load:
+        kept = psycopg.connect(fresh.replace("//heed@", "//heed_dashboard@"), autocommit=True)
+        kept.execute("begin isolation level repeatable read")
+        kept.execute("select count(*) from heed_read.contact_engagement")
+        open_ = OpenTransaction(fresh, 60)
+        began = time.monotonic()
+        done = test_cli.heed(cluster, "replay", "--json")
+        took = time.monotonic() - began
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout)
+        print(f"at {rate} events/s: {told}")
+        assert open_.thread.is_alive(), "the swap did not wait for the open transaction"
+        with pytest.raises(psycopg.errors.SerializationFailure, match="replaced by heed replay"):
+            kept.execute("select count(*) from heed_read.contact_engagement")
+        kept.close()
+        swapped_at = time.monotonic()
+        long_query.finish()
+        open_.finish()
+        load.finish(300)
+    assert took < clusters.patience(40)
+    assert told["pause_seconds"] < clusters.patience(3)
+    assert [before for before, _, after in long_query.rows] == [after for _, _, after in long_query.rows]
+    assert len(open_.rows) > 10
+    late = [rows for at, rows in open_.rows if at > swapped_at]
+    assert late and late[-1] >= open_.rows[0][1], "the open transaction reads on in the new tables"
+    cluster.settle(180)
+    cluster.assert_alive()
+    assert cluster.check() > 500
+
+
+LONG_QUERY = """
+select (select count(*) from heed_read.contact_engagement), pg_sleep(25)::text,
+    (select count(*) from heed_read.contact_engagement)
+"""
+POLLED = """
+select e.n, f.n from (select count(*) as n from heed_read.contact_engagement) e,
+    (select count(*) as n from heed_read.freshness where projection = 'engagement') f
+"""
+
+
+class Look:
+    """A statement in a thread of its own; `finish` gives what it answered, or raises."""
+
+    def __init__(self, dsn: str, statement: str) -> None:
+        self._dsn = dsn.replace("//heed@", "//heed_dashboard@")
+        self._statement = statement
+        self.rows: list[Any] = []
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def finish(self) -> None:
+        self.thread.join(120)
+        assert not self.thread.is_alive()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                self.look(connection)
+        except BaseException as error:
+            self.error = error
+
+    def look(self, connection: psycopg.Connection) -> None:
+        self.rows = connection.execute(self._statement.encode()).fetchall()
+
+
+class OpenTransaction(Look):
+    """One READ COMMITTED transaction that asks again and again, for so many seconds."""
+
+    def __init__(self, dsn: str, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(dsn, POLLED)
+
+    def look(self, connection: psycopg.Connection) -> None:
+        until = time.monotonic() + self._seconds
+        connection.execute("begin")
+        while time.monotonic() < until:
+            [(rows, partitions)] = connection.execute(self._statement.encode()).fetchall()
+            assert partitions == 2 * stack.HOMES + 1
+            self.rows.append((time.monotonic(), rows))
+            time.sleep(0.5)
+        connection.execute("commit")
