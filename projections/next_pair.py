@@ -137,6 +137,7 @@ class Next:
         if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             self.connection.close()
             self.connection = self._connect()
+            replay_lock.end_holder(self.connection)
             replay_lock.take(self.connection)
         if self._fold is not None:
             self._fold.connection.close()

@@ -64,6 +64,10 @@ on conflict (reader, topic, part) do update set epoch = excluded.epoch, next_off
     log_end = excluded.log_end, log_end_at = excluded.log_end_at, backend = excluded.backend,
     owner = excluded.owner, claimed_at = excluded.claimed_at
 """
+NOT_LIVE: Final = """
+delete from position p where not exists (select from heed_data.position l
+    where (l.reader, l.topic, l.part) = (p.reader, p.topic, p.part))
+"""
 ELSEWHERE: Final = """
 select count(*) from heed_data.position l left join position p using (reader, topic, part)
 where topic = any(%s) and p.next_offset is distinct from l.next_offset
@@ -129,12 +133,18 @@ class Swapped:
 
 
 def swap(
-    dsn: str, incoming: sql.Pair, catch_up: Callable[[Offsets], None], *, own_offsets: bool = False
+    dsn: str,
+    incoming: sql.Pair,
+    catch_up: Callable[[Offsets], None],
+    *,
+    own_offsets: bool = False,
+    asked: Callable[[], None] = lambda: None,
 ) -> Swapped:
     """Put `incoming` in the live pair's place; the live one becomes the old one.
 
     `catch_up` brings the incoming pair to exactly the offsets given, and may raise `Behind`. `own_offsets`:
-    it goes on from its own (the old pair, coming back). Raises errors.Usage, errors.Away.
+    it goes on from its own (the old pair, coming back). `asked` is called before each try, and may raise
+    what ends it. Raises errors.Usage, errors.Away.
     """
     with (
         database.connect(dsn, "heed_ops", NAME, statement_seconds=0) as live,
@@ -143,6 +153,7 @@ def swap(
         for connection in (live, other):
             connection.execute(ENDS)
         for tries in range(1, TRIES + 1):
+            asked()
             try:
                 done = _try(live, other, incoming, catch_up, own_offsets)
             except (psycopg.errors.LockNotAvailable, Behind):
@@ -235,6 +246,7 @@ def _take_over(other: psycopg.Connection, own_offsets: bool) -> int:
             [(apart,)] = other.execute(ELSEWHERE, (LOG,)).fetchall()
             if apart:
                 raise Behind
+            other.execute(NOT_LIVE)
             other.execute(TAKE_POSITIONS)
         other.execute(OWN_ERRORS)
         carried = other.execute(TAKE_NUDGES).rowcount

@@ -27,7 +27,7 @@ def back(chosen: settings.Settings) -> swap.Swapped:
         swap.check_revision(connection, pairs.OLD)
         swap.carry_due(connection)
         signals.held = True
-        return swap.swap(chosen.postgres, pairs.OLD, lambda _: signals.heed(), own_offsets=True)
+        return swap.swap(chosen.postgres, pairs.OLD, lambda _: None, own_offsets=True, asked=signals.heed)
 
 
 def drop_old(chosen: settings.Settings) -> int:

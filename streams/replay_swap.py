@@ -70,6 +70,13 @@ def run(chosen: settings.Settings, *, quiet: bool = False) -> Done:
         except KeyboardInterrupt:
             built.drop()
             raise errors.Usage("The replay was cancelled; nothing of it is left behind.") from None
+        except psycopg.Error as error:
+            if not database.is_away(error):
+                raise
+            raise errors.Away(
+                f"PostgreSQL ended the replay ({type(error).__name__}); `heed replay` goes on with "
+                "what is left."
+            ) from error
     if not quiet:
         replay.tell_errors(done.errors)
     return done
@@ -198,7 +205,6 @@ class _Replay:
 
     def _swap(self, source: replay_log.Source) -> None:
         def catch_up(bounds: swap.Offsets) -> None:
-            self._signals.heed()
             self._built.claim()
             try:
                 self._read(source, bounds, patience=CATCH_UP_SECONDS)
@@ -206,7 +212,7 @@ class _Replay:
                 raise swap.Behind from away
 
         self._signals.held = True
-        found = swap.swap(self._chosen.postgres, pairs.NEXT, catch_up)
+        found = swap.swap(self._chosen.postgres, pairs.NEXT, catch_up, asked=self._signals.heed)
         self._done.pause_seconds, self._done.tries = round(found.pause_seconds, 3), found.tries
 
     @contextmanager

@@ -108,8 +108,17 @@ def test_a_fold_stopped_before_any_statement_writes_into_one_pair(stand: swaps.S
     stand.tell(30, "later")
     halted = Halted(stand.worker.fuse.real, number)
     stand.worker.fold.connection = cast("psycopg.Connection", halted)
-    with thread(stand.worker.advance) as folded:
-        if not halted.reached.wait(3):
+    ended = threading.Event()
+
+    def advance() -> None:
+        try:
+            stand.worker.advance()
+        finally:
+            ended.set()
+
+    with thread(advance) as folded:
+        stack.eventually(lambda: halted.reached.is_set() or ended.is_set(), "it halts or ends")
+        if not halted.reached.is_set():
             folded()
             assert number > 5, "the transaction has more statements than that"
             return
