@@ -187,14 +187,13 @@ class Next:
         self.connection.execute(ENTER, (phase,))
         self.phase, self._done_to = phase, ""
 
-    def index(self) -> int:
-        """Facts once, and their indexes; answers how many facts there are."""
+    def index(self) -> None:
+        """Facts once, and their indexes; the phase of rows begins in the same transaction."""
         with self.connection.transaction():
             loading.once(self.connection)
             for statement in self._indexes:
                 self.connection.execute(statement.encode())
-        self.vacuum()
-        return self.count()
+            self.enter(Phase.ROWS)
 
     def count(self) -> int:
         """How many facts there are."""

@@ -128,7 +128,6 @@ class _Replay:
             with self._timed("indexes"):
                 self._built.index()
             progress.update(task, total=1, completed=1)
-            self._built.enter(Phase.ROWS)
         if self._built.phase is Phase.ROWS:
             with self._timed("rows"):
                 self._bring(progress)
@@ -161,6 +160,7 @@ class _Replay:
                 return
 
     def _bring(self, progress: rich.progress.Progress) -> None:
+        self._built.vacuum()
         task = progress.add_task("rows", total=self._built.estimate())
         [(at,)] = self._live.execute(shadow.INSTANT).fetchall()
         brought = 0

@@ -42,7 +42,6 @@ class Stand:
         self.catch_up(swap.read_up_to(self.sql))
         self.built.enter(next_pair.Phase.INDEXES)
         self.built.index()
-        self.built.enter(next_pair.Phase.ROWS)
         list(self.built.bring(datetime.now(UTC)))
         self.built.vacuum()
         self.built.enter(next_pair.Phase.FOLLOW)

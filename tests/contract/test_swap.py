@@ -86,6 +86,7 @@ def waits(stand: swaps.Stand, name: str) -> Callable[[], bool]:
 
 def test_a_worker_goes_on_with_its_claim_in_the_tables_that_were_swapped_in(stand: swaps.Stand) -> None:
     stand.build()
+    assert stand.ask("select reltuples from pg_class where oid = 'heed_data_next.fact'::regclass") == [(60,)]
     stand.tell(30, "later")
     stand.worker.advance()
     before = stand.ask("select 'heed_data.fact'::regclass::oid")

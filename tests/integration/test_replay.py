@@ -34,7 +34,7 @@ def pairs(cluster: clusters.Cluster) -> set[str]:
 
 
 class Dashboard:
-    """Polls without a pause, in autocommit; what it saw, how long it waited, and what went wrong."""
+    """Polls all the time, in autocommit; what it saw, how long it waited, and what went wrong."""
 
     def __init__(self, dsn: str) -> None:
         self.seen: list[tuple[int, int]] = []
@@ -59,6 +59,7 @@ class Dashboard:
                     began = time.monotonic()
                     self.seen += connection.execute(POLLED).fetchall()
                     self.longest = max(self.longest, time.monotonic() - began)
+                    self._stopping.wait(0.02)
         except psycopg.Error as error:
             self.errors.append(error)
 
