@@ -205,7 +205,7 @@ class OpenTransaction(Look):
         connection.execute("begin")
         while time.monotonic() < until:
             [(rows, partitions)] = connection.execute(self._statement.encode()).fetchall()
-            assert partitions == 2 * stack.HOMES + 1
+            assert partitions == 2 * stack.HOMES
             self.rows.append((time.monotonic(), rows))
             time.sleep(0.5)
         connection.execute("commit")
