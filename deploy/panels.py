@@ -168,6 +168,8 @@ WORKERS: Final = Dashboard(
                ('rate(process_cpu_seconds_total{role="worker"}[$__rate_interval])', "{{name}}")),
         _lines("Memory", "bytes", "Resident.",
                ('process_resident_memory_bytes{role="worker"}', "{{name}}")),
+        _lines("Schedules fired within an hour", "none", "Each slot once, by whichever worker came first.",
+               ("round(sum by (schedule) (increase(heed_scheduled_total[1h])))", "{{schedule}}")),
         Panel("table", "Versions", "none", "Two versions for long: a deploy that was not finished.",
               [("count by (role, version, python) (heed_build_info)", "")]),
     ],
