@@ -305,14 +305,19 @@ def test_an_older_version_is_taken_for_ever_and_a_newer_one_on_the_log_must_be_k
 @pytest.mark.parametrize(
     "arguments", [(), ("events",), ("events", "docs/schemas"), ("change", "x"), ("change", "x", "y")]
 )
-def test_what_cannot_be_answered_is_said(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    code, told = run(*arguments)
-    assert code == 2
-    assert told.strip()
+def test_what_cannot_be_answered_is_said(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check.main(list(arguments)) == 2
+    assert capsys.readouterr().err.strip()
+
+
+def test_files_that_hold_nothing_of_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "none.json").write_text("{}")
-    assert run("change", tmp_path, tmp_path) == (2, f"{tmp_path}: there are no schemas.\n")
+    assert check.main(["change", str(tmp_path), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: there are no schemas.\n"
     (tmp_path / "none.json").write_text("no JSON")
-    assert run("events", files.DOCS / "schemas", tmp_path / "none.json")[0] == 2
+    assert check.main(["events", str(files.DOCS / "schemas"), str(tmp_path / "none.json")]) == 2
 
 
 def test_the_version_stands_in_the_changelog() -> None:

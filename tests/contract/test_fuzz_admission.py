@@ -10,7 +10,7 @@ from schemas import admission, topics
 from tests.fuzz import minimise, payloads, verdict
 from tests.unit import samples
 
-COUNT = 1_500
+COUNT = 1_000
 PLACES = (*topics.DOORS, None)
 
 

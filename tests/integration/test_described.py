@@ -47,7 +47,7 @@ def prove(url: str, place: Path, phases: str, examples: int) -> None:
 
 
 def test_the_api_does_what_its_description_says(url: str, tmp_path: Path) -> None:
-    prove(url, tmp_path, "fuzzing,stateful", 25)
+    prove(url, tmp_path, "fuzzing,stateful", 15)
 
 
 @pytest.mark.slow
