@@ -30,6 +30,7 @@ AWAY = (
     "XX000",
 )  # SQLSTATEs of a server that is down, or its disk full
 AWAY_HTTP = ("429", "503")
+TELLERS = ("burst", "kafka")  # what their library says is for the report: the event counts as unknown
 RULE = model.Rule()
 
 
@@ -258,7 +259,10 @@ def troubled(troubles: Iterable[history.Trouble]) -> list[str]:
     return [
         f"{one.reader} at {one.at:.1f}: {one.code}"
         for one in troubles
-        if one.code and not one.code.startswith(AWAY) and one.code not in AWAY_HTTP
+        if one.code
+        and not one.code.startswith(AWAY)
+        and one.code not in AWAY_HTTP
+        and one.reader not in TELLERS
     ]
 
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from confluent_kafka import Producer
 
 from tests import traffic
 from tests.laws import generator
@@ -179,13 +180,18 @@ class Load:
         return self._started + (number - self._first) / self.told.rate - time.monotonic()
 
     def _by_kafka(self, way: str, events: Any, *, paced: bool) -> None:
-        producer = traffic.plain_producer(self._bootstrap, **{"message.timeout.ms": 120_000})
+        producer = self._producer()
         waiting: set[int] = set()
+        fatal = threading.Event()
 
-        def answer(one: Event, invoked: float) -> Callable[[object, object], None]:
-            def answered(error: object, _: object) -> None:
+        def answer(one: Event, invoked: float) -> Callable[[Any, object], None]:
+            def answered(error: Any, _: object) -> None:
                 outcome = history.OK if error is None else history.INFO
                 self._write.write(history.Told(one.number, way, invoked, time.time(), outcome, one.fact))
+                if error is not None:
+                    self._write.write(history.Trouble(way, time.time(), error.name()))
+                    if error.fatal():
+                        fatal.set()
                 waiting.discard(one.number)
 
             return answered
@@ -193,12 +199,19 @@ class Load:
         for one in events:
             if paced and (ahead := self._ahead(one.number)) > 0:
                 self._stopping.wait(ahead)
+            if fatal.is_set():  # an idempotent producer that lost count never sends again: take another
+                producer.flush(10)
+                producer = self._producer()
+                fatal.clear()
             waiting.add(one.number)
             traffic.send(producer, one.door, one.raw, answer(one, time.time()))
             self._counts[way] = self._counts.get(way, 0) + 1
             producer.poll(0)
         producer.flush(150)
         assert not waiting, f"{len(waiting)} events were neither acknowledged nor given up"
+
+    def _producer(self) -> Producer:
+        return traffic.plain_producer(self._bootstrap, **{"message.timeout.ms": 120_000})
 
     def _by_http(self, way: str) -> None:
         with httpx.Client(timeout=10) as client:
