@@ -1,0 +1,23 @@
+"""What a real broker tells by the requests that aiokafka does not know: its release, its disks."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams import broker_facts, topic_admin
+from tests import stack
+
+
+@pytest.mark.asyncio
+async def test_a_broker_tells_its_release_and_its_disks(servers: stack.Servers) -> None:
+    admin = await topic_admin.connect(servers.bootstrap)
+    try:
+        (node,) = [one["node_id"] for one in (await admin.describe_cluster())["brokers"]]
+        assert await broker_facts.release(admin, node) == "4.3"
+        found = await broker_facts.disks(admin, node)
+    finally:
+        await admin.close()
+    assert found is not None
+    ((folder, total, free),) = found
+    assert folder.startswith(str(servers.home))
+    assert 0 < free <= total
