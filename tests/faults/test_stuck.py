@@ -50,6 +50,7 @@ def test_a_worker_that_stands_still_ends_as_stuck_and_a_successor_goes_on(
 
         cluster.add("worker-1")
         cluster.wait_row("after", timeout=clusters.patience(60))
+        cluster.settle()
         cluster.check()
         cluster.close()
 
