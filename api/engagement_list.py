@@ -191,6 +191,8 @@ def _behind(asked: Asked, row: _Row) -> list[sa.ColumnElement[bool]]:
         same = sa.and_(column.is_(None), later)
         return [same] if falls else [same, column.is_not(None)]
     last = sa.literal(value, column.type)
+    if (asked.sort, "") in {(of, suffix) for of, suffix, _ in asked.filters if of != "recency"}:
+        return [sa.and_(column == last, later)]  # asked for one value: there is nothing behind it
     ranges = [sa.and_(column == last, later), column < last if falls else column > last]
     return [*ranges, column.is_(None)] if falls and asked.sort in (*DATES, "recency") else ranges
 
