@@ -65,6 +65,8 @@ def run(up: servers.Servers, repeat: int, chosen: sizes.Sizes) -> list[runs.Figu
             found.append(_figure(name, repeat, late))
             name = "idle look after it, the snapshot still held"
             found.append(_figure(name, repeat, _looks(dsn)))
+            name = "the same from the start, as every two seconds"
+            found.append(_figure(name, repeat, _looks(dsn, swept=False)))
     return found
 
 
@@ -73,8 +75,8 @@ def _figure(name: str, repeat: int, figures: dict[str, Any]) -> runs.Figure:
     return runs.Figure("timers", name, "due", repeat, figures)
 
 
-def _looks(dsn: str) -> dict[str, Any]:
-    """How long an idle lane's look takes, in ms, once it has taken what was due."""
+def _looks(dsn: str, *, swept: bool = True) -> dict[str, Any]:
+    """How long an idle lane's look takes, in ms, once it has taken what was due; else one from the start."""
     with database.connect(dsn, database.LIVE_PATH, "bench") as connection:
         looker = fold.Fold(connection, servers.HOMES)
         firsts = {(topics.FACTS, home): 0 for home in LANE}
@@ -83,7 +85,8 @@ def _looks(dsn: str) -> dict[str, Any]:
             name: positions.Move(one.epoch, one.next_offset, one.next_offset, one.next_offset)
             for name, one in held.items()
         }
-        looker.advance(fold.Batch(stay))
+        if swept:
+            looker.advance(fold.Batch(stay))
         taken = []
         for _ in range(LOOKS):
             began = time.perf_counter()
