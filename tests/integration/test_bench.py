@@ -29,12 +29,12 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-def _run(home: Path, rung: str, *more: str) -> tuple[list[dict[str, Any]], str]:
+def _run(home: Path, rungs: str, *more: str) -> tuple[list[dict[str, Any]], str]:
     kept = home / "figures.json"
     kept.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.bench", "--size", "tiny", "--traffic", "distinct"]
     done = subprocess.run(
-        [*command, "--rungs", rung, "--home", str(home), "--json", str(kept), *more],
+        [*command, "--rungs", rungs, "--home", str(home), "--json", str(kept), *more],
         cwd=stack.ROOT, env=stack.clean_env({}), capture_output=True, text=True, timeout=HOME_SECONDS,
         check=False,
     )  # fmt: skip
@@ -42,22 +42,29 @@ def _run(home: Path, rung: str, *more: str) -> tuple[list[dict[str, Any]], str]:
     return [json.loads(line) for line in kept.read_text().splitlines()], done.stdout
 
 
+GROUPS = (bench.FOLDS, bench.DOORS, bench.OTHERS)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(HOME_SECONDS + 60)
-@pytest.mark.parametrize("rung", bench.RUNGS)
-def test_every_rung_runs(home: Path, rung: str) -> None:
-    figures, tables = _run(home, rung)
-    mine = {one["name"] for one in figures if one["rung"] == rung}
-    wanted = {
-        one.name
-        for one in runs.CONTENDERS
-        if one.rung == rung and (one.kind not in build.KINDS or not build.ready(one.kind))
-    }
-    assert mine >= wanted
-    assert mine
+@pytest.mark.parametrize("rungs", GROUPS, ids=",".join)
+def test_every_rung_runs(home: Path, rungs: tuple[str, ...]) -> None:
+    figures, tables = _run(home, ",".join(rungs))
     assert tables.startswith("| ")
+    for rung in rungs:
+        mine = {one["name"] for one in figures if one["rung"] == rung}
+        wanted = {
+            one.name
+            for one in runs.CONTENDERS
+            if one.rung == rung and (one.kind not in build.KINDS or not build.ready(one.kind))
+        }
+        assert mine and mine >= wanted, rung
     for one in figures:
         assert all(value >= 0 for value in one["figures"].values() if isinstance(value, int | float)), one
+
+
+def test_no_rung_is_left_out_of_these_tests() -> None:
+    assert sorted(bench.RUNGS) == sorted(rung for group in GROUPS for rung in group)
 
 
 @pytest.mark.slow
