@@ -81,17 +81,13 @@ class Watch:
     def all_move_after(self, moment: float) -> bool:
         return all(moved and moved[-1] > moment for moved in self.moved.values())
 
-    def first_after(self, home: int, moment: float) -> float:
-        """Seconds from a moment to the home's next step."""
-        return next((at for at in self.moved[home] if at > moment), float("inf")) - moment
-
-    def longest(self, homes: list[int], since: float, until: float) -> float:
-        """The longest stand-still of any of these homes in this time."""
-        return max(
-            (later - earlier for home in homes for earlier, later in itertools.pairwise(
-                [since, *(at for at in self.moved[home] if since < at < until), until])),
-            default=0.0,
-        )  # fmt: skip
+    def longest(self, homes: list[int], since: float, until: float) -> tuple[float, float]:
+        """The longest stand-still of any of these homes in this time, and when it ended."""
+        found = [(0.0, since)]
+        for home in homes:
+            moves = [since, *(at for at in self.moved[home] if since < at < until), until]
+            found += [(later - earlier, later) for earlier, later in itertools.pairwise(moves)]
+        return max(found)
 
 
 def run(up: servers.Servers, repeat: int, rate: int) -> list[runs.Figure]:
@@ -154,10 +150,11 @@ def _one(watch: Watch, worker: str, step: Callable[[], None]) -> dict[str, Any]:
     until = time.monotonic()
     own = [home for home, owner in before.items() if owner == worker]
     others = [home for home in before if home not in own]
+    stood, ended = watch.longest(own, began - 1, until)
     return {
-        "others": round(watch.longest(others, began - 1, until), 2),
-        "own": round(watch.longest(own, began - 1, until), 2),
-        "first_fold": round(max((watch.first_after(home, began) for home in own), default=0.0), 2),
+        "others": round(watch.longest(others, began - 1, until)[0], 2),
+        "own": round(stood, 2),
+        "first_fold": round(max(0.0, ended - began), 2),
     }
 
 
