@@ -103,7 +103,7 @@ def _by_door(spec: dict[str, Any]) -> tuple[int, float]:
         if due > time.monotonic() + 0.001:
             producer.poll(0)
             time.sleep(max(0.0, due - time.monotonic()))
-        subject, raw = traffic.event(draw, contact, datetime.now(UTC))
+        subject, raw = traffic.event(draw, contact * spec.get("apart", 1), datetime.now(UTC))
         producer.produce(topics.EMAIL_ACTIVITY, raw, subject)
     if left := producer.flush(30):
         raise RuntimeError(f"{left} records were not acknowledged")
