@@ -38,7 +38,7 @@ from litestar.types import (
     Send,
 )
 
-from api import bodies, event_trace, ingest, operations, problems, protocol, routes, servers
+from api import bodies, event_trace, ingest, operations, parked, problems, protocol, routes, servers
 from schemas import errors, metrics, settings
 from streams import producer, tracing, watchdog
 
@@ -105,6 +105,8 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         chosen.kafka, way or producer.LogProducer(chosen.kafka, "heed-api", linger_ms=LINGER_MS)
     )
     database = servers.Database(chosen.postgres)
+    ahead = timedelta(seconds=chosen.ahead_seconds)
+    walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead)
 
     readiness = operations.Readiness(log, database, chosen.homes)
 
@@ -118,6 +120,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
                 yield
             finally:
                 watching.cancel()
+                await walks.stop()
         dog.stop()
 
     app = Api(
@@ -130,12 +133,13 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         debug=False,
     )
     app.state.parts = routes.Parts(
-        ingest.Ingest(log, chosen.homes, timedelta(seconds=chosen.ahead_seconds)),
+        ingest.Ingest(log, chosen.homes, ahead),
         log,
         database,
         readiness,
         event_trace.Tracing(chosen),
         chosen.homes,
+        walks,
     )
     return app
 

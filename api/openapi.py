@@ -16,10 +16,17 @@ from typing import Any
 
 import msgspec
 
-from api import event_trace, ingest, openapi_engagement, openapi_events, openapi_operate, operations, problems
+from api import (
+    event_trace,
+    ingest,
+    openapi_engagement,
+    openapi_events,
+    openapi_operate,
+    openapi_parked,
+    problems,
+)
 from api.openapi_shapes import TEMPLATE
 from api.openapi_shapes import failures as _failures
-from api.openapi_shapes import limit as _limit
 from api.openapi_shapes import nullable as _nullable
 from api.openapi_shapes import operation as _operation
 from api.openapi_shapes import ref as _ref
@@ -44,9 +51,7 @@ def document() -> dict[str, Any]:
             },
             **openapi_engagement.paths(),
             **openapi_operate.paths(_operation),
-            "/v1/parked": {
-                "get": _operation("What was parked, newest first", _ref("ParkedPage"), _page(), 503)
-            },
+            **openapi_parked.paths(_operation),
             "/health/live": {"get": _operation("Whether the API runs", _ref("Health"), [])},
             "/health/ready": {
                 "get": _operation("Whether all that Heed needs is there", _ref("Health"), [], 503)
@@ -68,19 +73,6 @@ def _text(summary: str, media_type: str) -> dict[str, Any]:
         "summary": summary,
         "responses": {"200": {"description": "Done", "content": content}} | _failures(500),
     }
-
-
-def _page() -> list[dict[str, Any]]:
-    return [
-        {"name": "reason", "in": "query", "schema": _ref("Reason")},
-        {
-            "name": "after",
-            "in": "query",
-            "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-            "description": "`next` of the page before",
-        },
-        _limit(operations.LARGEST_PAGE, operations.PAGE_SIZE),
-    ]
 
 
 def _traced() -> list[dict[str, Any]]:
@@ -151,7 +143,7 @@ def _schemas() -> dict[str, Any]:
         "Reason": {"enum": [str(reason) for reason in errors.Reason]},
         "Outcomes": _object({"outcomes": {"type": "array", "items": outcome}}),
         **openapi_engagement.schemas(),
-        "ParkedPage": _object({"items": {"type": "array", "items": _parked()}, "next": _nullable("string")}),
+        **openapi_parked.schemas(TEMPLATE),
         **_trace(),
         "Health": _object({"status": {"type": "string"}}),
         **openapi_events.components(TEMPLATE),
@@ -174,15 +166,3 @@ def _problem() -> dict[str, Any]:
         "description": "Of `workers-behind`: how many are done",
     }
     return shape
-
-
-def _parked() -> dict[str, Any]:
-    texts = {name: _nullable("string") for name in ("type", "source", "event_id", "door")}
-    return _object(
-        {"id": {"type": "integer"}, "reason": _ref("Reason"), "detail": {"type": "string"}, **texts}
-        | {"topic": {"type": "string"}, "partition": {"type": "integer"}, "offset": {"type": "integer"}}
-        | {
-            "event_time": _nullable("string", format="date-time"),
-            "parked_at": _nullable("string", format="date-time"),
-        }
-    )

@@ -21,8 +21,6 @@ from api import problems, servers
 from projections import tables
 from schemas import errors, metrics, topics
 
-PAGE_SIZE: Final = 100
-LARGEST_PAGE: Final = 1_000
 READY_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 5.0
 
@@ -91,19 +89,3 @@ async def ready(readiness: Readiness) -> dict[str, Any]:
     if missing:
         raise problems.Problem(problems.NOT_READY, f"{'; '.join(missing)}.")
     return {"status": "ready"}
-
-
-async def parked(
-    database: servers.Database, *, reason: errors.Reason | None, after: int | None, limit: int
-) -> dict[str, Any]:
-    """A page of what was parked, newest first; `next`, given back as `after`, asks for the page behind it."""
-    view = tables.parked.c
-    asked = sa.select(tables.parked).order_by(view.id.desc()).limit(limit + 1)
-    if reason is not None:
-        asked = asked.where(view.reason == str(reason))
-    if after is not None:
-        asked = asked.where(view.id < after)
-    items = await database.rows(asked)
-    more = len(items) > limit
-    items = items[:limit]
-    return {"items": items, "next": str(items[-1]["id"]) if more else None}

@@ -98,6 +98,12 @@ WRONG_VALUE = Kind(
     "`detail` says what is taken. The body is a JSON object as `/openapi.json` has it, with nothing else in "
     "it. Nothing was changed.",
 )
+NO_PARKED = Kind(
+    "no-parked",
+    404,
+    "No record with this number is parked",
+    "It was driven again, discarded, or has expired since; or it never was. `GET /v1/parked` lists what is.",
+)
 METHOD = Kind(
     "method-not-allowed",
     405,
@@ -137,7 +143,7 @@ TOO_SLOW = Kind(
 TOO_MANY = Kind(
     "too-many-requests",
     429,
-    "Too many requests wait for the log",
+    "Too many requests are under way",
     "Nothing of this request was taken. Wait as long as the header `Retry-After` says and send it again.",
 )
 INTERNAL = Kind(
@@ -184,27 +190,10 @@ NOT_READY = Kind(
 )
 
 KINDS = (
-    NOTHING_TAKEN,
-    UNREADABLE_BODY,
-    WRONG_PARAMETER,
-    WRONG_VALUE,
-    BAD_REQUEST,
-    NO_ROUTE,
-    NO_CONTACT_ID,
-    NO_SETTING,
-    METHOD,
-    TOO_LARGE,
-    MEDIA,
-    TOO_SLOW,
-    HEAD_TOO_LARGE,
-    TOO_MANY,
-    INTERNAL,
-    LOG_AWAY,
-    DATABASE_AWAY,
-    WORKERS_BEHIND,
-    TOO_MUCH_DUE,
-    NOT_READY,
-)
+    NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_ROUTE, NO_CONTACT_ID,
+    NO_SETTING, NO_PARKED, METHOD, TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, INTERNAL, LOG_AWAY,
+    DATABASE_AWAY, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
+)  # fmt: skip
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}
 
 

@@ -31,6 +31,7 @@ from api import (
     openapi,
     operations,
     parameters,
+    parked,
     problems,
     recalculation,
     schedules,
@@ -57,6 +58,7 @@ class Parts:
     readiness: operations.Readiness
     tracing: event_trace.Tracing
     homes: int
+    walks: parked.Walks
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
@@ -155,15 +157,54 @@ async def get_schedules(request: _Request) -> Response[bytes]:
     return _json(await schedules.read(_parts(request).database))
 
 
-@get("/v1/parked", guards=[takes_parameters], opt={"parameters": ("reason", "after", "limit")})
+_SCOPE: Final = {"scope": parked.SCOPE}
+_Limit = Annotated[int, QueryParameter(ge=1, le=parked.LARGEST_PAGE)]
+
+
+@get("/v1/parked", guards=[takes_parameters], opt=_SCOPE | {"parameters": parked.LISTED})
 async def get_parked(
     request: _Request,
     reason: FromQuery[errors.Reason | None] = None,
+    type: FromQuery[str | None] = None,
+    door: FromQuery[parked.Door | None] = None,
+    topic: FromQuery[parked.Topic | None] = None,
+    parked_since: FromQuery[datetime | None] = None,
+    parked_before: FromQuery[datetime | None] = None,
     after: Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1)] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=operations.LARGEST_PAGE)] = operations.PAGE_SIZE,
+    limit: _Limit = parked.PAGE_SIZE,
 ) -> Response[bytes]:
-    page = await operations.parked(_parts(request).database, reason=reason, after=after, limit=limit)
-    return _json(page)
+    which = parked.filtered(reason, type, door, topic, parked_since, parked_before)
+    return _json(await parked.page(_parts(request).database, which, after=after, limit=limit))
+
+
+@get("/v1/parked/overview", guards=[takes_parameters], opt=_SCOPE | {"parameters": parked.GROUPED})
+async def get_parked_overview(
+    request: _Request,
+    reason: FromQuery[errors.Reason | None] = None,
+    type: FromQuery[str | None] = None,
+    door: FromQuery[parked.Door | None] = None,
+    topic: FromQuery[parked.Topic | None] = None,
+    parked_since: FromQuery[datetime | None] = None,
+    parked_before: FromQuery[datetime | None] = None,
+    limit: _Limit = parked.PAGE_SIZE,
+) -> Response[bytes]:
+    which = parked.filtered(reason, type, door, topic, parked_since, parked_before)
+    return _json(await parked.overview(_parts(request).database, which, limit=limit))
+
+
+@get("/v1/parked/{id:str}", guards=[takes_parameters], opt=_SCOPE)
+async def get_parked_one(request: _Request, id: FromPath[str]) -> Response[bytes]:
+    return _json(await parked.one(_parts(request).database, id))
+
+
+@post("/v1/parked/redrive", guards=[takes_parameters], opt=_SCOPE)
+async def redrive_parked(request: _Request) -> Response[bytes]:
+    return _json(await _parts(request).walks.redrive(await request.body()))
+
+
+@post("/v1/parked/discard", guards=[takes_parameters], opt=_SCOPE)
+async def discard_parked(request: _Request) -> Response[bytes]:
+    return _json(await _parts(request).walks.discard(await request.body(), _actor(request)))
 
 
 @get("/health/live")
@@ -209,6 +250,10 @@ ALL: Final = (
     put_setting,
     get_schedules,
     get_parked,
+    get_parked_overview,
+    get_parked_one,
+    redrive_parked,
+    discard_parked,
     live,
     ready,
     read_metrics,

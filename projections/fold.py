@@ -27,10 +27,11 @@ from projections import (
     nudges,
     outbox,
     parked,
+    parked_again,
     positions,
     recalculation,
     records,
-)  # fmt: skip
+)
 from schemas import identity, topics
 
 READER: Final = "fold"
@@ -48,12 +49,14 @@ from unnest(array['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit'
 
 @dataclasses.dataclass(slots=True)
 class Batch:
-    """What one transaction reads: decoded facts, commands read back, and how far each partition moves."""
+    """What one transaction reads: decoded facts, commands read back, what was parked and is among them
+    again, and how far each partition moves."""
 
     moves: dict[positions.TP, positions.Move]
     facts: records.Decoded = dataclasses.field(default_factory=records.Decoded)
     read_back: list[str] = dataclasses.field(default_factory=list)
     named: list[str] = dataclasses.field(default_factory=list)
+    again: parked_again.Again | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -152,6 +155,8 @@ class Fold:
         touched = batch.facts.touched | {one: topics.home(one, self.homes) for one in merged.replaced}
         self._route(touched, work, drop=False)
         if self.live:
+            if batch.again is not None:
+                parked_again.settle(connection, batch.again)
             parked.park(connection, batch.facts.asides)
             outbox.read_back(connection, batch.read_back)
         self._route(self._overdue(batch.named, done.at), work, drop=True)

@@ -18,7 +18,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from projections import engagement
-from schemas import codec, envelope, errors, events, topics
+from schemas import admission, codec, envelope, errors, events, told, topics
 from schemas import identity as identities
 
 
@@ -139,9 +139,15 @@ def decode(records: Iterable[Record], homes: int) -> Decoded:
 def aside(record: Record, reason: str, detail: str) -> Aside:
     """A record of the log that cannot be folded, by its coordinates."""
     value = record.value or b""
+    known = told.Told()
     if isinstance(value, Unread):
         reason, detail = errors.Reason.UNDECODABLE, value.detail
-    return Aside(reason, detail, record.topic, record.partition, record.offset, value)
+    elif reason != errors.Reason.UNDECODABLE and len(value) <= admission.MAX_BYTES:
+        known = told.of(value)
+    return Aside(
+        reason, detail, record.topic, record.partition, record.offset, value,
+        known.type, known.source, known.id, known.time,
+    )  # fmt: skip
 
 
 def refused(record: Record) -> Aside:

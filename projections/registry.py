@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import psycopg
 
-from projections import parked, positions, recalculation, records
+from projections import parked, parked_again, positions, recalculation, records
 from schemas import codec, envelope, errors, events, registry, settings, topics
 
 READER: Final = "fold"
@@ -57,6 +57,7 @@ class Batch:
     facts: list[tuple[object, ...]] = dataclasses.field(default_factory=list)
     types: list[str] = dataclasses.field(default_factory=list)
     asides: list[records.Aside] = dataclasses.field(default_factory=list)
+    again: parked_again.Again | None = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -92,6 +93,8 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
         done.changed = merge(connection, batch.facts)
         if done.changed:
             recalculation.everyone(connection, recalculation.RULE, done.at)
+        if batch.again is not None:
+            parked_again.settle(connection, batch.again)
         parked.park(connection, batch.asides)
         done.more = recalculation.queue_step(connection, homes, done.at)
     return done

@@ -64,6 +64,14 @@ parked: Final = sa.Table(
     sa.Column("parked_at", Moment),
     schema="heed_read",
 )
+parked_bytes: Final = sa.Table(
+    "parked",
+    METADATA,
+    sa.Column("id", sa.BigInteger),
+    sa.Column("batch", sa.Boolean),
+    sa.Column("bytes", sa.LargeBinary),
+    schema="heed_ops",
+)
 engagement: Final = sa.Table(
     "engagement",
     METADATA,

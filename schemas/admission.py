@@ -10,7 +10,6 @@ Limits: of two members with one name the last counts; nothing that is not declar
 Called by the API for HTTP (`door` None, with a `Fill`) and by `intake` for the doors.
 """
 
-import json
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from typing import Final
 import msgspec
 from uuid_utils import compat
 
-from schemas import codec, envelope, errors, events, identity, topics
+from schemas import codec, envelope, errors, events, identity, told, topics
 
 MAX_BYTES: Final = 32 * 1024
 MAX_DEPTH: Final = 32
@@ -273,24 +272,10 @@ def _completed(raw: bytes, id: str, time: str) -> bytes:
 
 
 def _rejected(raw: bytes, door: str | None, error: codec.Unreadable) -> Rejected:
-    """The rejection, with what can be told of the event from bytes that may be anything."""
-    known: dict[str, str | None] = {}
-    time = None
-    if len(raw) <= MAX_BYTES and error.reason is not Reason.UNDECODABLE:
-        value = json.loads(codec.mended(raw))
-        if isinstance(value, dict):
-            known = {name: _known(value.get(name)) for name in ("id", "source", "type", "time")}
-            try:
-                time = envelope.parse_time(known["time"] or "")
-            except codec.Unreadable:
-                time = None
-    kind = events.EVENTS.get(known.get("type") or "")
+    """The rejection, with what can be told of the event."""
+    readable = len(raw) <= MAX_BYTES and error.reason is not Reason.UNDECODABLE
+    known = told.of(raw) if readable else told.Told()
+    kind = events.EVENTS.get(known.type or "")
     if door is None and kind is not None:
         door = kind.door
-    return Rejected(
-        error.reason, error.detail, known.get("id"), known.get("source"), known.get("type"), time, door, raw
-    )
-
-
-def _known(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= 256 and "\0" not in value else None
+    return Rejected(error.reason, error.detail, known.id, known.source, known.type, known.time, door, raw)

@@ -6,6 +6,7 @@ every door.
 Called by admission and codec; read by deploy/contracts.py, which writes the JSON Schemas.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -148,3 +149,9 @@ def is_own(name: str) -> bool:
     """Whether only Heed writes events of this name."""
     event = EVENTS.get(name)
     return name.startswith(OWN_PREFIX) if event is None else event.door is None
+
+
+def fingerprint() -> str:
+    """What this table of types is told apart by: types and versions that can be read, as 16 hex digits."""
+    known = sorted(event.dataschema for event in EVENTS.values() if event.struct is not None)
+    return hashlib.blake2b(" ".join(known).encode(), digest_size=8).hexdigest()

@@ -23,6 +23,8 @@ READERS: Final = ("intake", "fold", "registry")
 SCHEDULES: Final = ("refresh-expired", "run-queue")
 COMMAND_KINDS: Final = ("engagement.expire",)
 PARTS: Final = ("kafka", "postgres", "homes")
+FUTURE: Final = "parked.future"
+REDRIVES: Final = ("driven", "parked", "gone")
 
 Values = tuple[str, ...] | None
 
@@ -88,6 +90,15 @@ ADMITTED: Final = _counter(
     door=(HTTP, *topics.DOORS),
 )
 PARKED: Final = _counter("heed_parked_total", "Events that could not be folded and wait.", reason=_REASONS)
+REDRIVEN: Final = _counter(
+    "heed_redriven_total", "Parked records judged again, by what became of them.", outcome=REDRIVES
+)
+DISCARDED: Final = _counter(
+    "heed_discarded_total", "Parked records thrown away by somebody.", reason=_REASONS
+)
+PARKED_EXPIRED: Final = _counter(
+    "heed_parked_expired_total", "Parked records deleted after HEED_PARKED_DAYS.", reason=_REASONS
+)
 REFUSED: Final = _counter("heed_refused_total", "Events refused by HTTP, not kept.", reason=_REASONS)
 EVENTS_FOLDED: Final = _counter("heed_events_folded_total", "Facts folded for the first time.", type=_TYPES)
 REGISTERED: Final = _counter(
@@ -116,7 +127,7 @@ TIMER_LATENESS_SECONDS: Final = _histogram(
     "heed_timer_lateness_seconds",
     "From the instant something was due to its row.",
     _SECONDS,
-    kind=COMMAND_KINDS,
+    kind=(*COMMAND_KINDS, FUTURE),
 )
 COMMANDS: Final = _counter("heed_commands_total", "Commands put into the outbox.", kind=COMMAND_KINDS)
 NUDGES: Final = _gauge("heed_nudges", "Contacts waiting to be looked at again.")

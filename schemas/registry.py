@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 SETTING: Final = "setting:"
+PARKED: Final = "parked:"
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -49,3 +50,8 @@ class ParkedDiscarded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True)
 def setting(name: str) -> str:
     """The subject of a setting."""
     return SETTING + name
+
+
+def parked(topic: str, part: int, offset: int) -> str:
+    """The subject of a parked record."""
+    return f"{PARKED}{topic}/{part}@{offset}"

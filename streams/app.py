@@ -31,6 +31,7 @@ from streams import (
     lanes,
     log,
     outbox,
+    parked_loop,
     process,
     producer,
     registry_loop,
@@ -109,6 +110,11 @@ class Worker:
         )  # fmt: skip
         self.lanes: list[lanes.Lane] = [self.intake, self.registry, *self.folds]
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
+        self.parked = parked_loop.ParkedLoop(
+            chosen.worker_name, chosen.postgres, self.out, self.loop, self.intake,
+            [self.registry, *self.folds], homes=chosen.homes,
+            ahead=timedelta(seconds=chosen.ahead_seconds), days=chosen.parked_days,
+        )  # fmt: skip
         eyes = watchdog.Eyes(chosen.kafka, chosen.postgres, chosen.worker_name)
         self.watchdog = watchdog.Watchdog(chosen.watchdog_seconds, self._standings, eyes)
         self.schedules = [
@@ -172,7 +178,8 @@ class Worker:
         return [home for lane in self.folds for home in lane.mine()]
 
     def _standings(self) -> list[watchdog.Standing]:
-        return [*(lane.standing() for lane in self.lanes), self.relay.standing()]
+        lanes_ = (lane.standing() for lane in self.lanes)
+        return [*lanes_, self.relay.standing(), self.parked.standing()]
 
     def _consumer(self) -> batches.Consumer:
         return cast("batches.Consumer", self.app.consumer)
@@ -212,6 +219,7 @@ class Worker:
         self.watchdog.start()
         for keeper in self.schedules:
             keeper.start()
+        self.parked.start()
         await self.app.start()
         # What was loaded stays: a full collection over it would hold up every lane for tens of milliseconds.
         gc.collect()
@@ -221,7 +229,7 @@ class Worker:
         structlog.get_logger().info("stopping")
         self.watchdog.stop()
         await asyncio.gather(*(asyncio.to_thread(lane.stop) for lane in self.lanes))
-        await asyncio.to_thread(self.relay.stop)
+        await asyncio.gather(*(asyncio.to_thread(one.stop) for one in (self.relay, self.parked)))
         await asyncio.to_thread(tracing.stop)
         for keeper in self.schedules:
             keeper.stop()

@@ -18,9 +18,9 @@ import msgspec
 import psycopg
 from faust.types import TP
 
-from projections import database, engagement, error_rate, fold, records
+from projections import database, engagement, error_rate, fold, parked_again, records
 from schemas import commands, errors, metrics, topics
-from streams import claims, lanes, log, tracing
+from streams import claims, lanes, log, parked_fold, tracing
 
 TOPICS = frozenset({topics.FACTS, topics.COMMANDS})
 SAMPLES = 200  # facts of a batch whose delay is observed
@@ -55,6 +55,7 @@ class FoldLane(lanes.Lane):
         self._highwater = highwater
         self._told = told
         self._fold: fold.Fold | None = None
+        self.again = parked_fold.Asked()
 
     def owns(self, tp: TP) -> bool:
         return tp.topic in TOPICS and tp.partition % self.count == self.index
@@ -69,7 +70,7 @@ class FoldLane(lanes.Lane):
 
     def look(self) -> bool:
         assert self._fold is not None
-        return self._fold.waiting(self.mine())
+        return self.again.waits or self._fold.waiting(self.mine())
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self._fold is not None
@@ -84,7 +85,7 @@ class FoldLane(lanes.Lane):
         self._rate.add(done.contacts, done.failed)
         if done.commands:
             self._told()
-        return done.more
+        return done.more or self.again.waits
 
     def _advance(self, batch: fold.Batch) -> fold.Done:
         assert self._fold is not None
@@ -95,15 +96,27 @@ class FoldLane(lanes.Lane):
                 raise
             self._log.warning("the database refuses a record of the log; sifting", error=type(error).__name__)
             self._fold.sift(batch.facts)
+            if batch.again is not None:
+                batch.again.take_out(batch.facts.asides)
             return self._fold.advance(batch)
 
     def _read(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
-        told = [r for tp, span in spans.items() if tp.topic == topics.FACTS for r in span.records]
+        kept = self.again.take(self.connection, claim)
+        told: list[records.Record] = [
+            r for tp, span in spans.items() if tp.topic == topics.FACTS for r in span.records
+        ]
+        told += [one for one in kept if one.topic == topics.FACTS]
         batch = fold.Batch(claim.moves(spans, self._highwater), records.decode(told, self.homes))
         for tp, span in spans.items():
             if tp.topic == topics.COMMANDS:
                 for record in span.records:
                     read_back(batch, record)
+        for one in kept:
+            if one.topic == topics.COMMANDS:
+                read_back(batch, one)
+        if kept:
+            batch.again = parked_again.Again.of(kept)
+            batch.again.take_out(batch.facts.asides)
         return batch
 
     def _count(self, batch: fold.Batch, spans: Mapping[TP, Any], done: fold.Done) -> None:
@@ -114,6 +127,7 @@ class FoldLane(lanes.Lane):
         metrics.CONFLICTS.inc(done.conflicts)
         for aside in facts.asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
+        parked_fold.count(batch.again)
         if spans:
             metrics.BATCH_RECORDS.observe(sum(len(span.records) for span in spans.values()))
         now = datetime.now(UTC)

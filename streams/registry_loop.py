@@ -18,10 +18,10 @@ from typing import Any, Final
 import psycopg
 from faust.types import TP
 
-from projections import database, fold, recalculation, registry
+from projections import database, fold, parked_again, recalculation, registry
 from schemas import metrics, settings, topics
 from schemas import registry as facts
-from streams import claims, lanes, log, producer
+from streams import claims, lanes, log, parked_fold, producer
 from streams import registry as writing
 
 _NAMESPACE: Final = uuid.UUID("3c0f1f52-54c0-5f0b-9d39-6a6f0d1f7c55")
@@ -51,6 +51,7 @@ class RegistryLane(lanes.Lane):
         self._chosen, self._stated = chosen, stated
         self._out, self._loop = out, loop
         self._highwater = highwater
+        self.again = parked_fold.Asked()
         self._looked_at = 0  # the claim under which the first values were looked for
 
     def owns(self, tp: TP) -> bool:
@@ -64,11 +65,15 @@ class RegistryLane(lanes.Lane):
         claim = self._claim
         if claim is not None and claim.number != self._looked_at:
             return True
-        return recalculation.is_filling(self.connection)
+        return self.again.waits or recalculation.is_filling(self.connection)
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self.connection is not None
-        batch = registry.decode([record for span in spans.values() for record in span.records])
+        kept = self.again.take(self.connection, claim)
+        batch = registry.decode([*(record for span in spans.values() for record in span.records), *kept])
+        if kept:
+            batch.again = parked_again.Again.of(kept)
+            batch.again.take_out(batch.asides)
         batch.moves = claim.moves(spans, self._highwater)
         done = registry.advance(self.connection, batch, self._chosen.homes)
         self.moved(claim, spans)
@@ -76,10 +81,11 @@ class RegistryLane(lanes.Lane):
             metrics.REGISTERED.labels(type=type_).inc()
         for aside in batch.asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
+        parked_fold.count(batch.again)
         if claim.number != self._looked_at and self._at_the_end(claim):
             self._first_values()
             self._looked_at = claim.number
-        return done.more
+        return done.more or self.again.waits
 
     def _at_the_end(self, claim: claims.Claim) -> bool:
         """Whether everything that stands in the registry has been read: only then is a value missing."""

@@ -171,7 +171,7 @@ def test_ids_are_in_the_order_of_their_bytes(connection: psycopg.Connection) -> 
 
 
 def test_the_tables_in_python_are_those_in_the_database(connection: psycopg.Connection) -> None:
-    for name in (tables.contact_engagement, tables.engagement, tables.freshness, tables.parked, tables.nudge):
+    for name in tables.METADATA.tables.values():
         found = connection.execute(
             """select attname::text from pg_attribute
             where attrelid = %s::regclass and attnum > 0 and not attisdropped""",

@@ -23,7 +23,7 @@ from aiokafka.consumer import fetcher
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from api import app, bodies, ingest, operations, problems, protocol
+from api import app, bodies, ingest, parked, problems, protocol
 from deploy.processes import free_ports
 from projections import records
 from schemas import admission, commands, contracts, envelope, errors, events, identity, settings, topics
@@ -143,7 +143,7 @@ def waiting(ways: Ways, n: int) -> str:
 
 
 def page(ways: Ways, n: int) -> str:
-    return ways.answered(ways.client.get(f"/v1/parked?limit={operations.LARGEST_PAGE + n}"))
+    return ways.answered(ways.client.get(f"/v1/parked?limit={parked.LARGEST_PAGE + n}"))
 
 
 def head(ways: Ways, n: int) -> str:
@@ -298,7 +298,7 @@ LIMITS = {
         "429 too-many-requests",
         waiting,
     ),
-    "page": Limit("items on a page", f"{operations.LARGEST_PAGE:,}", "400 wrong-parameter", page),
+    "page": Limit("items on a page", f"{parked.LARGEST_PAGE:,}", "400 wrong-parameter", page),
     "batch-bytes": Limit(
         "a batch of records sent to a door (`max.message.bytes`)",
         f"{topics.MAX_MESSAGE_BYTES:,} bytes",

@@ -45,6 +45,12 @@ class Raising:
     async def find(self, *_: object) -> None:
         raise self.error
 
+    async def redrive(self, _: bytes) -> None:
+        raise self.error
+
+    async def discard(self, _: bytes, __: str) -> None:
+        raise self.error
+
 
 class Silent:
     async def start(self) -> None: ...
@@ -81,7 +87,7 @@ def check(response: Any, kind: problems.Kind) -> dict[str, Any]:
 
 
 def address(path: str) -> str:
-    return path.replace("{id}", WORD).replace("{name}", "zone")
+    return path.replace("/parked/{id}", "/parked/1").replace("{id}", WORD).replace("{name}", "zone")
 
 
 def everywhere() -> list[tuple[str, str]]:
@@ -131,7 +137,7 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     kind: problems.Kind,
 ) -> None:
     part: Any = Raising(error)
-    parts = routes.Parts(part, part, part, part, part, 8)
+    parts = routes.Parts(part, part, part, part, part, 8, part)
     monkeypatch.setattr(application.state, "parts", parts, raising=False)
     body = {"value": "UTC"} if method == "PUT" else None
     check(client.request(method, address(path), json=body), kind)

@@ -10,6 +10,7 @@ import pytest
 from schemas import errors, events, metrics, topics
 
 NAMES = """heed_admitted_total{door} heed_parked_total{reason} heed_events_folded_total{type}
+heed_redriven_total{outcome} heed_discarded_total{reason} heed_parked_expired_total{reason}
 heed_refused_total{reason} heed_duplicates_total heed_conflicts_total heed_contact_errors
 heed_registered_total{type} heed_scheduled_total{schedule}
 heed_row_differences_total heed_lag_records{reader} heed_lag_seconds{reader}

@@ -34,11 +34,26 @@ create table {ops}.parked (
     event_time timestamptz,
     parked_at timestamptz not null default date_trunc('milliseconds', clock_timestamp()),
     bytes bytea not null,
-    unique (topic, part, off)
+    batch bool not null default false,
+    judged_by text not null default '',
+    asked bool not null default false,
+    hash bytea not null generated always as (sha256(bytes)) stored,
+    unique (topic, part, off, hash)
 );
 create index parked_by_event on {ops}.parked (event_id);
 create index parked_by_reason on {ops}.parked (reason, id);
+create index parked_by_type on {ops}.parked (type, id);
+create index parked_by_group on {ops}.parked (reason, type, topic, door, parked_at);
+create index parked_by_age on {ops}.parked (topic, part, parked_at);
+create index parked_due on {ops}.parked (topic, part, event_time, id) where reason = 'future';
+create index parked_unread on {ops}.parked (topic, part, id)
+    where reason in ('unknown_type', 'newer_version');
+create index parked_asked on {ops}.parked (topic, part, id) where asked;
 comment on table {ops}.parked is 'What a reader could not fold, with the reason and the raw bytes; nothing vanishes (LAW-7).';
+comment on column {ops}.parked.batch is 'Whether the bytes are a whole batch of records, as it lies on the broker: such a one cannot be driven again.';
+comment on column {ops}.parked.hash is 'Tells apart what stood at one place before and after a topic was made anew.';
+comment on column {ops}.parked.judged_by is 'Fingerprint of the table of event types that judged it last: a worker with another one judges again what it was too old to read.';
+comment on column {ops}.parked.asked is 'Its partition''s owner was asked to fold it again (records of the log only).';
 
 create table {ops}.schedule (
     name text primary key,
