@@ -188,7 +188,8 @@ def _expire(bootstrap: str, topic: str) -> int:
     """A door forgets all it holds, as after its retention; gives how many records those are."""
     ends = broker.ends(bootstrap, topic)
     cut = [confluent_kafka.TopicPartition(topic, part, end) for part, end in ends.items()]
-    for done in AdminClient({"bootstrap.servers": bootstrap}).delete_records(cut).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # kept: its answers end with it
+    for done in admin.delete_records(cut).values():
         done.result()
     return sum(ends.values())
 

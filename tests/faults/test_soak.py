@@ -105,7 +105,7 @@ def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     soak = subprocess.Popen(command, cwd=stack.ROOT, env=env, stderr=subprocess.DEVNULL)
     try:
         stack.eventually(
-            lambda: bool(list(tmp_path.glob("heed-soak-*/postgres/data/postmaster.pid"))), "it is up", 60
+            lambda: bool(list(tmp_path.glob("heed-soak-*/log/worker-1.log"))), "its workers have started", 60
         )
     finally:
         soak.kill()

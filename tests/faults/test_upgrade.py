@@ -144,7 +144,9 @@ def _wait_for(cluster: clusters.Cluster, name: str) -> None:
 
 
 def _errors(cluster: clusters.Cluster, name: str) -> list[str]:
-    return [line for line in cluster.workers[name].lines if '"level": "error"' in line]
+    return [
+        line for line in cluster.workers[name].lines if '"level": "error"' in line and '"library"' not in line
+    ]
 
 
 @contextmanager
