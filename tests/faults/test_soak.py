@@ -112,11 +112,18 @@ def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         soak.wait()
     stack.eventually(lambda: not _running(tmp_path), "its processes have ended", 30, 0.2)
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
-    assert not [
-        name
-        for name in Path("/sys/block").glob("loop*/loop/backing_file")
-        if str(tmp_path) in name.read_text()
-    ]
+    stack.eventually(lambda: not _disks(tmp_path), "its disks have gone", 30, 0.2)
+
+
+def _disks(folder: Path) -> list[str]:
+    """Files in this folder that a loop device still holds."""
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found.append(path.read_text())
+        except OSError:  # it went just now
+            continue
+    return [name for name in found if str(folder) in name]
 
 
 def _running(folder: Path) -> list[str]:
