@@ -51,6 +51,7 @@ union all select topic, part, next_offset from heed_ops.position
 # In the order in which they follow each other.
 STATIONS: Final = ("door", "http", "log", "waiting", "parked", "folded", "duplicate", "conflict")
 _NO_TIME: Final = datetime.max.replace(tzinfo=UTC)
+_FIRST: Final = datetime(1971, 1, 1, tzinfo=UTC)  # Kafka knows no time before 1970
 _is_uuid7: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
 ).fullmatch
@@ -114,9 +115,11 @@ def find(chosen: settings.Settings, id: str, source: str | None = None, at: date
         facts += [{**row, "topic": topics.REGISTRY} for row in ask.execute(REGISTERED, asked).fetchall()]
         parked = ask.execute(PARKED, asked).fetchall()
         positions = {(r["topic"], r["part"]): r["next_offset"] for r in ask.execute(POSITIONS).fetchall()}
-    told = [at, told_by(id), *(fact["accepted"] for fact in facts), *(one["parked_at"] for one in parked)]
+    told: list[datetime | None] = [at, told_by(id)]
+    told += [*(fact["accepted"] for fact in facts), *(one["parked_at"] for one in parked)]
     now = datetime.now(UTC)
-    around = [(when - BEFORE, when + AFTER) for when in told if when is not None] or [(now - LATELY, now)]
+    instants = [min(max(when, _FIRST), now) for when in told if when is not None]
+    around = [(when - BEFORE, when + AFTER) for when in instants] or [(now - LATELY, now)]
     wanted = event_search.Wanted(
         id, source, tuple((fact["topic"], fact["part"], fact["off"]) for fact in facts), tuple(around)
     )

@@ -42,7 +42,8 @@ def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelt
         return Verdict.BAD
     if not isinstance(event, dict) or len(raw) > LIMIT:
         return Verdict.BAD
-    if event.get("type") not in MAIL | CONTACT or event["type"] not in DOORS[door]:
+    kind = event.get("type")
+    if not isinstance(kind, str) or kind not in MAIL | CONTACT or kind not in DOORS[door]:
         return Verdict.BAD
     subject = event.get("subject")
     if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):
