@@ -1,7 +1,7 @@
 """The API does what its description says: schemathesis reads /openapi.json and tries to prove it wrong.
 
-All its checks: documented statuses, media types, headers and answers; what fits is taken, what does not is
-refused; no 500; methods that are not there. tests/described.py adds one, event by event.
+Its checks: documented statuses, media types, headers and answers; what does not fit is refused; no 500;
+methods that are not there. tests/described.py adds one: each event is refused exactly when it does not fit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from tests import cluster as clusters
 from tests import stack
 
 CONFIG = stack.ROOT / "tests" / "schemathesis.toml"
+# That what fits is taken is asked by tests/described.py, of events. Elsewhere a schema cannot say it all: an
+# instant yet to come, a page that was never given out, a zone that does not exist.
+CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,9 @@ def prove(url: str, place: Path, phases: str, examples: int) -> None:
     seed = secrets.randbelow(2**32)
     program = Path(sys.executable).with_name("schemathesis")
     command: list[str | Path] = [program, "--config-file", CONFIG, "run", f"{url}/openapi.json", "--no-color"]
-    options = ["--checks", "all", "--phases", phases, "--max-examples", str(examples), "--seed", str(seed)]
+    options = ["--phases", phases, "--max-examples", str(examples), "--seed", str(seed)]
     done = subprocess.run(
-        [*command, *options, "--generation-database", "none"],
+        [*command, *CHECKS, *options, "--generation-database", "none"],
         env=stack.clean_env({"SCHEMATHESIS_HOOKS": "tests.described", "PYTHONPATH": str(stack.ROOT)}),
         cwd=place,
         capture_output=True,
