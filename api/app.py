@@ -4,7 +4,7 @@ Promises: it starts and answers without Kafka and PostgreSQL; SIGTERM and Ctrl-C
 finish; every request is measured under its route's template, never under an address; no address and no body
 is logged.
 
-Limits: until keys exist it listens on loopback only. One process, one event loop.
+Limits: one process, one event loop. Where it does not listen on loopback, it asks for keys.
 
 Called by the CLI (`heed api`) and by tests.
 """
@@ -18,6 +18,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -38,7 +39,19 @@ from litestar.types import (
     Send,
 )
 
-from api import bodies, event_trace, ingest, operations, parked, problems, protocol, routes, servers
+from api import (
+    auth,
+    bodies,
+    event_trace,
+    ingest,
+    operations,
+    parked,
+    problems,
+    protocol,
+    routes,
+    routing,
+    servers,
+)
 from schemas import errors, metrics, settings
 from streams import producer, tracing, watchdog
 
@@ -109,12 +122,14 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
     walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead)
 
     readiness = operations.Readiness(log, database, chosen.homes)
+    required = chosen.keys == "required" or not _is_loopback(chosen.api_host)
+    keys = auth.Keys(database, log, required=required, rate=chosen.key_requests_per_second)
 
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         dog = watchdog.Watchdog(chosen.watchdog_seconds, list)
         dog.start()
-        async with log, database:
+        async with log, database, keys:
             watching = asyncio.create_task(readiness.watch())
             try:
                 yield
@@ -125,6 +140,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
 
     app = Api(
         route_handlers=list(routes.ALL),
+        guards=[auth.knows_who_asks],
         exception_handlers={Exception: problems.handle},
         request_max_body_size=bodies.MAX_BYTES,
         lifespan=[connected],
@@ -132,7 +148,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         logging_config=None,
         debug=False,
     )
-    app.state.parts = routes.Parts(
+    app.state.parts = routing.Parts(
         ingest.Ingest(log, chosen.homes, ahead),
         log,
         database,
@@ -140,6 +156,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         event_trace.Tracing(chosen),
         chosen.homes,
         walks,
+        keys,
     )
     return app
 
@@ -163,10 +180,8 @@ class _Server(uvicorn.Server):
 def serve(chosen: settings.Settings) -> None:
     """Serves until SIGTERM or Ctrl-C; blocks.
 
-    Raises `errors.Usage` for an address that is not loopback and for a port that is taken.
+    Raises `errors.Usage` for a port that is taken and for a certificate that cannot be used.
     """
-    if not _is_loopback(chosen.api_host):
-        raise errors.Usage("HEED_API_HOST takes a loopback address, as 127.0.0.1: there are no keys yet.")
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # api.servers says it, once
     config = uvicorn.Config(
         create_app(chosen),
@@ -178,7 +193,16 @@ def serve(chosen: settings.Settings) -> None:
         lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_certfile=chosen.tls_certificate,
+        ssl_keyfile=chosen.tls_key,
     )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise errors.Usage(
+            f"HEED_TLS_CERTIFICATE and HEED_TLS_KEY do not make a certificate ({type(error).__name__}): "
+            "they name two files in PEM form, the second with the key of the first."
+        ) from None
     tracing.start(chosen.otlp_endpoint, "heed-api", "api")
     gc.collect()
     gc.freeze()  # what was imported stays: a full collection would stop every request for 70 ms

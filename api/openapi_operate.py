@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from api import recalculation
+from api import auth, recalculation
 from schemas import settings
 
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
 _TEXT: Final = {"type": ["string", "null"]}
 _COUNT: Final = {"type": "integer", "minimum": 0}
+_ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 _NAME: Final = {
     "name": "name",
     "in": "path",
@@ -45,6 +46,15 @@ def paths(operation: Operation) -> dict[str, Any]:
         "required": ["value"],
         "additionalProperties": False,
     }
+    create = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[ -~]*$"},
+            "scopes": {"type": "array", "items": {"enum": list(auth.SCOPES)}, "minItems": 1, "maxItems": 4},
+        },
+        "required": ["name", "scopes"],
+        "additionalProperties": False,
+    }
     setting, ran, shown = _ref("Setting"), _ref("Ran"), _ref("Schedules")
     queue = operation("Work off the queue of those who wait", ran, [], 503)
     put = operation("Change a setting; answered when it is in force", setting, [_NAME], 404, 503)
@@ -53,6 +63,19 @@ def paths(operation: Operation) -> dict[str, Any]:
         "/v1/settings/{name}": {
             "get": operation("A setting as it holds", setting, [_NAME], 404, 503),
             "put": put | _body(change, required=True),
+        },
+        "/v1/keys": {
+            "get": operation("Every key, never its secret", _ref("Keys"), [], 503),
+            "post": operation(
+                "Make a key; its secret is in this answer and nowhere else", _ref("NewKey"), [], 503
+            )
+            | _body(create, required=True),
+        },
+        "/v1/keys/{id}/revoke": {"post": operation("Take a key no more", _ref("Key"), [_ID], 404, 503)},
+        "/v1/keys/{id}/rotate": {
+            "post": operation(
+                "Make another key like it; the old one goes on", _ref("NewKey"), [_ID], 404, 503
+            )
         },
         "/v1/schedules": {"get": operation("When schedules fired last and fire next", shown, [], 503)},
     }
@@ -67,6 +90,11 @@ def schemas() -> dict[str, Any]:
         {"contact_id": {"type": "string"}, "status": {"enum": ["done", "failed"]}}
         | {"reason": {"type": "string"}, "since": _TIME, "detail": _TEXT}
     )
+    key = {
+        "id": {"type": "string"}, "name": {"type": "string"},
+        "scopes": {"type": "array", "items": {"enum": list(auth.SCOPES)}},
+        "created_at": _TIME, "created_by": _TEXT, "revoked_at": _TIME, "revoked_by": _TEXT,
+    }  # fmt: skip
     schedule = _object(
         {"name": {"type": "string"}, "cron": _TEXT, "last_slot": _TIME, "fired_at": _TIME, "ended_at": _TIME}
         | {"outcome": _TEXT, "owner": _TEXT, "next_slot": _TIME}
@@ -80,6 +108,9 @@ def schemas() -> dict[str, Any]:
             {"done": _COUNT, "failed": _COUNT, "remaining": _COUNT}
             | {"outcomes": {"type": "array", "items": outcome, "maxItems": 10_000}}
         ),
+        "Key": _object(key),
+        "NewKey": _object({**key, "key": {"type": "string"}}),
+        "Keys": _object({"items": {"type": "array", "items": _ref("Key")}, "next": {"type": "null"}}),
         "Schedules": _object({"items": {"type": "array", "items": schedule}, "next": {"type": "null"}}),
     }
 

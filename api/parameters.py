@@ -3,7 +3,7 @@
 Promises: a value that is not what the parameter takes is a `Problem` that names the parameter and says what
 it takes; the value itself is never repeated.
 
-Limits: which parameters a route takes is the route's own (`api.routes.takes_parameters`).
+Limits: which parameters a route takes is the route's own (`api.routing.takes_parameters`).
 
 Called by `api.engagement_list` and `api.routes`.
 """

@@ -30,7 +30,6 @@ from schemas import errors, topics
 from streams import discarding, producer
 from streams import parked as driving
 
-SCOPE: Final = "administer"  # of every route here: the bytes are whatever somebody sent
 PAGE_SIZE: Final = 100
 LARGEST_PAGE: Final = 1_000
 WALKS: Final = 2

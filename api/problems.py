@@ -58,12 +58,10 @@ UNREADABLE_BODY = Kind(
     "send it as it is, without `Content-Encoding`.",
 )
 WRONG_PARAMETER = Kind(
-    "wrong-parameter",
-    400,
-    "A parameter or header is not what the route takes",
+    "wrong-parameter", 400, "A parameter or header is not what the route takes",
     "`detail` names the parameter or header, or says which ones the route takes. `/openapi.json` has their "
     "types.",
-)
+)  # fmt: skip
 BAD_REQUEST = Kind(
     "bad-request",
     400,
@@ -72,80 +70,81 @@ BAD_REQUEST = Kind(
     "proxy between.",
 )
 NO_ROUTE = Kind(
-    "no-route",
-    404,
-    "There is nothing at this address",
+    "no-route", 404, "There is nothing at this address",
     "`/openapi.json` lists every address.",
-)
+)  # fmt: skip
 NO_CONTACT_ID = Kind(
-    "no-contact-id",
-    404,
-    "This is not a contact id",
+    "no-contact-id", 404, "This is not a contact id",
     "A contact id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`. So it is never an address. A "
     "well-formed id is always answered, also when nothing is known of it.",
-)
+)  # fmt: skip
+NO_KEY = Kind(
+    "no-key", 401, "A key is needed",
+    "`Authorization: Bearer` with a key that Heed made and nobody has revoked: `heed keys create`.",
+)  # fmt: skip
+WRONG_SCOPE = Kind(
+    "wrong-scope", 403, "This key may not do this",
+    "Every route has a scope (docs/operations.md); a key does what its scopes say. Make one with the right "
+    "scope.",
+)  # fmt: skip
+NO_SUCH_KEY = Kind(
+    "no-such-key", 404, "There is no such key",
+    "`GET /v1/keys` lists every key by its id, revoked ones too.",
+)  # fmt: skip
+TOO_FAST = Kind(
+    "too-fast", 429, "This key asks too often",
+    "`HEED_KEY_REQUESTS_PER_SECOND` says how often one key may ask. Nothing of this request was taken. Wait "
+    "as long as the header `Retry-After` says and send it again.",
+)  # fmt: skip
+KEYS_UNKNOWN = Kind(
+    "keys-unknown", 503, "The keys are not known yet",
+    "They are read from the registry, which a worker folds; after a database was restored they are believed "
+    "only once it has caught up. Ask again after `Retry-After` seconds.",
+)  # fmt: skip
 NO_SETTING = Kind(
-    "no-setting",
-    404,
-    "There is no such setting to read or change here",
+    "no-setting", 404, "There is no such setting to read or change here",
     "Those that are changed while Heed runs are `engagement_period_months`, `keep_row_without_clicks` and "
     "`zone`. All others are variables of the environment (docs/operations.md).",
-)
+)  # fmt: skip
 WRONG_VALUE = Kind(
-    "wrong-value",
-    400,
-    "The body does not hold a value that is taken here",
+    "wrong-value", 400, "The body does not hold a value that is taken here",
     "`detail` says what is taken. The body is a JSON object as `/openapi.json` has it, with nothing else in "
     "it. Nothing was changed.",
-)
+)  # fmt: skip
 NO_PARKED = Kind(
-    "no-parked",
-    404,
-    "No record with this number is parked",
+    "no-parked", 404, "No record with this number is parked",
     "It was driven again, discarded, or has expired since; or it never was. `GET /v1/parked` lists what is.",
-)
+)  # fmt: skip
 METHOD = Kind(
-    "method-not-allowed",
-    405,
-    "This address does not take this method",
+    "method-not-allowed", 405, "This address does not take this method",
     "The header `Allow` of the answer lists the methods it takes.",
-)
+)  # fmt: skip
 TOO_LARGE = Kind(
-    "too-large",
-    413,
-    "The body is too large",
+    "too-large", 413, "The body is too large",
     "A request may have 512,000 bytes, as sent and also inflated. Send fewer events at a time. One event "
     "may have 32 KB: a larger one is refused by itself, as `invalid`.",
-)
+)  # fmt: skip
 MEDIA = Kind(
-    "media-type",
-    415,
-    "This kind of body is not taken",
+    "media-type", 415, "This kind of body is not taken",
     "`Content-Type` is one of `application/cloudevents+json`, `application/cloudevents-batch+json`, "
     "`application/json`, in UTF-8; with `ce-` headers any JSON type. `Content-Encoding` is absent, "
     "`identity` or `gzip`.",
-)
+)  # fmt: skip
 HEAD_TOO_LARGE = Kind(
-    "head-too-large",
-    431,
-    "The address and headers are too large",
+    "head-too-large", 431, "The address and headers are too large",
     "Together they may have 65,536 bytes. Send less in headers or in the address, and data in the body.",
-)
+)  # fmt: skip
 TOO_SLOW = Kind(
-    "too-slow",
-    422,
-    "The answer would take too long",
+    "too-slow", 422, "The answer would take too long",
     "The question was given up after 3 seconds, so that it holds up no other; asking again does not help. Of "
     "a list: take one of the pairs of filter and sort that `docs/operations.md` names as fast, narrow the "
     "filter, or read all pages in the order of `contact_id`. Of an explanation: the contact has too many "
     "facts to be explained at once.",
-)
+)  # fmt: skip
 TOO_MANY = Kind(
-    "too-many-requests",
-    429,
-    "Too many requests are under way",
+    "too-many-requests", 429, "Too many requests are under way",
     "Nothing of this request was taken. Wait as long as the header `Retry-After` says and send it again.",
-)
+)  # fmt: skip
 INTERNAL = Kind(
     "internal",
     500,
@@ -154,19 +153,15 @@ INTERNAL = Kind(
     "API has the reason; please report it.",
 )
 LOG_AWAY = Kind(
-    "log-away",
-    503,
-    "The log cannot be reached",
+    "log-away", 503, "The log cannot be reached",
     "Kafka has not acknowledged in time, so the events may or may not be in the log. Send them again after "
     "`Retry-After` seconds, with the same ids or the same `Idempotency-Key`: then they count once.",
-)
+)  # fmt: skip
 DATABASE_AWAY = Kind(
-    "database-away",
-    503,
-    "The database cannot be reached",
+    "database-away", 503, "The database cannot be reached",
     "PostgreSQL does not answer, or its tables are not there yet. Events are still taken. Ask again after "
     "`Retry-After` seconds.",
-)
+)  # fmt: skip
 WORKERS_BEHIND = Kind(
     "workers-behind",
     503,
@@ -174,13 +169,11 @@ WORKERS_BEHIND = Kind(
     "What was asked for stays queued and is done when workers run. Look at `/health/ready`, then ask again.",
 )
 TOO_MUCH_DUE = Kind(
-    "too-much-due",
-    503,
-    "Too many rows are past their time",
+    "too-much-due", 503, "Too many rows are past their time",
     "More rows than a list can bring to this instant wait for their timers: workers are behind, or run with "
     "`HEED_TIMERS=off`. `POST /v1/engagement/refresh-expired` brings them; single contacts are answered "
     "meanwhile.",
-)
+)  # fmt: skip
 NOT_READY = Kind(
     "not-ready",
     503,
@@ -190,9 +183,10 @@ NOT_READY = Kind(
 )
 
 KINDS = (
-    NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_ROUTE, NO_CONTACT_ID,
-    NO_SETTING, NO_PARKED, METHOD, TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, INTERNAL, LOG_AWAY,
-    DATABASE_AWAY, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
+    NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_KEY, WRONG_SCOPE,
+    NO_ROUTE, NO_CONTACT_ID, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD, TOO_LARGE, MEDIA, TOO_SLOW,
+    HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, LOG_AWAY, DATABASE_AWAY, KEYS_UNKNOWN, WORKERS_BEHIND,
+    TOO_MUCH_DUE, NOT_READY,
 )  # fmt: skip
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}
 

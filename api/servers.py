@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import aiokafka
+import aiokafka.errors
 import psycopg
 import psycopg_pool
 import structlog
@@ -27,8 +29,8 @@ from sqlalchemy.sql import ClauseElement
 
 from api import problems
 from projections import database
-from schemas import errors
-from streams import producer
+from schemas import errors, topics
+from streams import log, producer
 
 T = TypeVar("T")
 
@@ -137,6 +139,15 @@ class Log:
                     finally:
                         writer.close()
         return False
+
+    async def end_of_registry(self) -> int:
+        """Where the registry ends now. Raises `errors.Away`."""
+        place = aiokafka.TopicPartition(topics.REGISTRY, 0)
+        try:
+            async with asyncio.timeout(QUERY_SECONDS), log.reading(self._bootstrap) as consumer:
+                return int((await consumer.end_offsets([place]))[place])
+        except (aiokafka.errors.KafkaError, TimeoutError, OSError) as error:
+            raise errors.Away("Kafka does not answer.") from error
 
     async def _start(self) -> None:
         """Connects before the first request needs it; if that fails, the first request tries again."""

@@ -13,6 +13,7 @@ import msgspec
 
 SETTING: Final = "setting:"
 PARKED: Final = "parked:"
+KEY: Final = "key:"
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]

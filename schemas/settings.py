@@ -137,6 +137,18 @@ class Settings:
     metrics_port: int | None = _setting(None, _number(0, 65_535), "where a worker shows its metrics")
     api_host: str = _setting("127.0.0.1", ("an address of this machine", str), "where the API listens")
     api_port: int = _setting(8080, _number(0, 65_535), "the port of the API; 0 takes a free one")
+    keys: str = _setting(
+        "optional",
+        _choice(optional="optional", required="required"),
+        "whether the API asks for a key before the first one is created; always, where it is not on loopback",
+    )
+    key_requests_per_second: int = _setting(
+        0, _number(0, 1_000_000), "how often one key may ask one API process; 0 is as often as it likes"
+    )
+    tls_certificate: Path | None = _setting(
+        None, ("a file in PEM form", Path), "the API's certificate and those above it; it then speaks TLS"
+    )
+    tls_key: Path | None = _setting(None, ("a file in PEM form", Path), "the key of the API's certificate")
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Self:

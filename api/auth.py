@@ -1,0 +1,193 @@
+"""Who asks, and whether he may: keys and scopes (CEE-14), and how much one key may ask.
+
+Promises: each route has one scope; a request without a key that is taken is 401, with a key of other scopes
+403, over its rate 429, and the answer says only that. A key's facts are read from the registry every
+`LOOK_SECONDS`; while the database is away, what was last read holds. A registry that stands further back than
+this process has seen it, or than the log says at its start, is not believed: a restored backup does not
+revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is asked for a key as long as none
+was ever created.
+Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
+with sites.
+Called by: `api.app` (before every route), `api.keys`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import sqlalchemy as sa
+import structlog
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from api import problems, servers
+from projections import keys
+from schemas import errors
+
+LOOK_SECONDS: Final = 1.0
+PREFIX: Final = "heed_"
+OPEN: Final = "open"
+INGEST: Final = "ingest"
+PUBLIC: Final = "ingest:public"
+ACCESS: Final = "access"
+ADMINISTER: Final = "administer"
+SCOPES: Final = (INGEST, PUBLIC, ACCESS, ADMINISTER)
+
+# Every route's scope; one that is forgotten here is for administrators, and a test fails.
+ROUTES: Final = {
+    ("POST", "/v1/events"): INGEST,
+    ("GET", "/v1/events/{id}/trace"): ACCESS,
+    ("GET", "/v1/contacts/{id}/engagement"): ACCESS,
+    ("POST", "/v1/contacts/{id}/engagement/calculate"): ACCESS,
+    ("GET", "/v1/contacts/{id}/engagement/explain"): ACCESS,
+    ("GET", "/v1/engagement"): ACCESS,
+    ("POST", "/v1/engagement/refresh-expired"): ADMINISTER,
+    ("POST", "/v1/engagement/run-queue"): ADMINISTER,
+    ("GET", "/v1/settings/{name}"): ADMINISTER,
+    ("PUT", "/v1/settings/{name}"): ADMINISTER,
+    ("GET", "/v1/schedules"): ADMINISTER,
+    ("GET", "/v1/keys"): ADMINISTER,
+    ("POST", "/v1/keys"): ADMINISTER,
+    ("POST", "/v1/keys/{id}/revoke"): ADMINISTER,
+    ("POST", "/v1/keys/{id}/rotate"): ADMINISTER,
+    ("GET", "/v1/parked"): ADMINISTER,
+    ("GET", "/v1/parked/overview"): ADMINISTER,
+    ("GET", "/v1/parked/{id}"): ADMINISTER,
+    ("POST", "/v1/parked/redrive"): ADMINISTER,
+    ("POST", "/v1/parked/discard"): ADMINISTER,
+    ("GET", "/health/live"): OPEN,
+    ("GET", "/health/ready"): OPEN,
+    ("GET", "/metrics"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
+    ("GET", "/asyncapi.json"): OPEN,
+    ("GET", problems.PAGE): OPEN,
+}
+
+# What a key of a scope may also do.
+INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}
+
+_READ: Final = sa.text(keys.READ)
+_log = structlog.get_logger("api")
+
+
+class Bucket:
+    """So many requests a second, and as many at once."""
+
+    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
+        self._rate, self._clock = rate, clock
+        self._left, self._at = rate, clock()
+
+    def take(self) -> float:
+        """0 when a request may go on; else the seconds until one may."""
+        now = self._clock()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return (1 - self._left) / self._rate
+        self._left -= 1
+        return 0.0
+
+
+class Keys:
+    """The keys that are taken, as this process knows them; kept fresh while it is entered."""
+
+    def __init__(
+        self,
+        database: servers.Database,
+        log: servers.Log,
+        *,
+        required: bool,
+        rate: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._log, self._required = database, log, required
+        self._rate, self._clock = rate, clock
+        self._seen: int | None = None
+        self._known: dict[str, keys.Key] | None = None
+        self._any = False
+        self._buckets: dict[str, Bucket] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Keys:
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._looking is not None
+        self._looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._looking
+
+    async def refresh(self) -> None:
+        """Read them now; what stands further back than was seen is not believed. Raises `errors.Away`."""
+        stands, found = keys.read(await self._database.rows(_READ))
+        self._any = self._any or bool(found)
+        if self._seen is None:
+            self._seen = await self._log.end_of_registry()
+        if stands < self._seen:
+            return
+        self._seen = stands
+        self._known = {one.hash: one for one in found if one.taken}
+        self._buckets = {id: one for id, one in self._buckets.items() if id in {k.id for k in found}}
+
+    def judge(self, header: str | None, scope: str) -> str:
+        """Who asks, as it is recorded. Raises `Problem`: 401, 403, 429, 503 while keys are not known."""
+        if scope == OPEN:
+            return "nobody"
+        if not self._any and not self._required:
+            return "nobody"
+        if self._known is None:
+            raise problems.Problem(problems.KEYS_UNKNOWN, f"{problems.KEYS_UNKNOWN.title}.")
+        key = self._known.get(hash_of(_bearer(header)))
+        if key is None:
+            raise problems.Problem(
+                problems.NO_KEY, f"{problems.NO_KEY.title}.", headers={"WWW-Authenticate": "Bearer"}
+            )
+        if not any(scope in INCLUDED.get(one, frozenset({one})) for one in key.scopes):
+            raise problems.Problem(problems.WRONG_SCOPE, f"{problems.WRONG_SCOPE.title}.")
+        self._count(key)
+        return f"key:{key.id}"
+
+    def _count(self, key: keys.Key) -> None:
+        if not self._rate:
+            return
+        bucket = self._buckets.get(key.id)
+        if bucket is None:
+            bucket = self._buckets[key.id] = Bucket(self._rate, self._clock)
+        seconds = bucket.take()
+        if seconds:
+            again = {"Retry-After": str(max(1, round(seconds)))}
+            raise problems.Problem(problems.TOO_FAST, f"{problems.TOO_FAST.title}.", headers=again)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except errors.Away:
+                pass  # said by who noticed; what was read last holds
+            except Exception as error:
+                _log.error("keys", error=type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def hash_of(token: str) -> str:
+    """What is kept of a key: the SHA-256 of a secret of 256 bits, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _bearer(header: str | None) -> str:
+    kind, _, token = (header or "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard of every route: who asks may, and stands in the request's state as `actor`."""
+    known: Keys = connection.app.state.parts.keys
+    name = (str(connection.scope.get("method")), connection.scope["path_template"])
+    scope = ROUTES.get(name, ADMINISTER)
+    connection.state.actor = known.judge(connection.headers.get("authorization"), scope)

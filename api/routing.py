@@ -1,0 +1,91 @@
+"""What every route shares: the parts it works with, its parameters, who asks, and how an answer is written.
+
+Promises: a parameter that a route does not take is refused, so a misspelt filter never answers with
+everything; times are written as Heed writes them everywhere.
+Called by `api.routes`, `api.routes_operate`; `api.app` makes the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import litestar
+import msgspec
+from litestar import Response
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from api import auth, event_trace, ingest, operations, parameters, parked, problems, servers
+from schemas import envelope
+
+JSON: Final = "application/json"
+
+_encode: Final = msgspec.json.Encoder().encode
+Request = litestar.Request[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with; `api.app` makes it, once a process."""
+
+    ingest: ingest.Ingest
+    log: servers.Log
+    database: servers.Database
+    readiness: operations.Readiness
+    tracing: event_trace.Tracing
+    homes: int
+    walks: parked.Walks
+    keys: auth.Keys
+
+
+async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+    """Refuses a query parameter that the route does not take (a guard of every route under /v1).
+
+    `null` is no value of any: what converts parameters would take it for one that was left out.
+    """
+    query = connection.scope["query_string"]
+    if not query:
+        return
+    taken: tuple[str, ...] = route.opt.get("parameters", ())
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    sent = [name for name, _ in pairs]
+    if len(sent) != len(set(sent)) or not set(sent) <= set(taken):
+        known = f"takes each of {', '.join(taken)} at most once" if taken else "takes no parameters"
+        raise problems.Problem(problems.WRONG_PARAMETER, f"This route {known}.")
+    if empty := [name for name, value in pairs if value.lower() == "null"]:
+        raise problems.Problem(problems.WRONG_PARAMETER, f"Parameter {empty[0]}: not what the route takes.")
+
+
+def parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def instant(as_of: str | None) -> datetime | None:
+    return None if as_of is None else parameters.instant("as_of", as_of)
+
+
+def actor(request: Request) -> str:
+    """Who asks, as it is recorded."""
+    return str(request.state.actor)
+
+
+def json(answer: Mapping[str, Any]) -> Response[bytes]:
+    return Response(_encode(_plain(answer)), status_code=200, media_type=JSON)
+
+
+def _plain(value: Any) -> Any:
+    """Times as Heed writes them everywhere: UTC, milliseconds, Z."""
+    match value:
+        case datetime():
+            return envelope.format_time(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
