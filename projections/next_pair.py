@@ -144,6 +144,10 @@ class Next:
             self._fold = None
         pairs.drop(self.connection, pairs.NEXT)
 
+    def check_alive(self) -> None:
+        """Raises psycopg.Error when the session that holds the lock of replays was ended."""
+        self.connection.execute("select 1")
+
     def claim(self) -> None:
         """Own the pair's positions from here on: an earlier replay that still works in it is fenced."""
         held = positions.claim(self.connection, fold.READER, "replay", log_starts(self._homes))

@@ -203,6 +203,11 @@ class _Replay:
         for taken in source.upto(bounds, **patience):
             self._built.take(*taken)
 
+    def _asked(self) -> None:
+        """Raise what ends the swap before its next try: a signal, or that the lock of replays is lost."""
+        self._signals.heed()
+        self._built.check_alive()
+
     def _swap(self, source: replay_log.Source) -> None:
         def catch_up(bounds: swap.Offsets) -> None:
             self._built.claim()
@@ -212,7 +217,7 @@ class _Replay:
                 raise swap.Behind from away
 
         self._signals.held = True
-        found = swap.swap(self._chosen.postgres, pairs.NEXT, catch_up, asked=self._signals.heed)
+        found = swap.swap(self._chosen.postgres, pairs.NEXT, catch_up, asked=self._asked)
         self._done.pause_seconds, self._done.tries = round(found.pause_seconds, 3), found.tries
 
     @contextmanager

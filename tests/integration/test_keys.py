@@ -99,8 +99,15 @@ def test_what_no_key_is(cluster: clusters.Cluster, urls: tuple[str, str]) -> Non
     key = heed(cluster, "keys", "create", "x", "--scope", "administer")["key"]
     head = {"Authorization": f"Bearer {key}"}
     becomes(urls[0], key, 200)
-    for body in ({}, {"name": "a"}, {"name": "a", "scopes": []}, {"name": "a", "scopes": ["all"]},
-                 {"name": "a\n", "scopes": ["ingest"]}, {"name": "a", "scopes": ["ingest"], "more": 1}):  # fmt: skip
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"name": "a"},
+        {"name": "a", "scopes": []},
+        {"name": "a", "scopes": ["all"]},
+        {"name": "a\n", "scopes": ["ingest"]},
+        {"name": "a", "scopes": ["ingest"], "more": 1},
+    ]
+    for body in wrong:
         answer = httpx.post(f"{urls[0]}/v1/keys", json=body, headers=head)
         assert answer.status_code == 400, body
     open_ = ("/health/live", "/openapi.json", "/asyncapi.json", "/metrics", "/docs/errors.md")
