@@ -1,9 +1,9 @@
-"""How long a page of `GET /v1/engagement` takes, pair by pair of filter and sort, over HTTP.
+"""How long a page of `GET /v1/engagement` takes, pair by pair of filter and sort.
 
 Promises: a million rows, made by SQL in the table itself (frequencies of one to twenty, 37 % of them one;
 last clicks over a year, 29 % of them in the last 30 days); each pair is asked for its first page and for
 pages behind, in turn with all other pairs, and quoted as p50 and p95 of all requests.
-Limits: the servers and the API share the machine; nobody folds meanwhile.
+Limits: the application is asked in this process, without a socket; nobody folds meanwhile.
 
 `python -m tests.bench.lists [--rows N] [--requests N]`
 """
