@@ -142,6 +142,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         route_handlers=list(routes.ALL),
         guards=[auth.knows_who_asks],
         exception_handlers={Exception: problems.handle},
+        before_request=routing.allowed,
         request_max_body_size=bodies.MAX_BYTES,
         lifespan=[connected],
         openapi_config=None,

@@ -81,7 +81,7 @@ def _traced() -> list[dict[str, Any]]:
     about = {"description": "About when it was sent, where that is known"}
     return [
         {"name": "id", "in": "path", "required": True, "schema": name},
-        {"name": "source", "in": "query", "schema": name},
+        {"name": "source", "in": "query", "schema": {**name, "minLength": 0}},
         {"name": "at", "in": "query", "schema": moment} | about,
     ]
 

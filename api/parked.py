@@ -23,7 +23,7 @@ import msgspec
 import psycopg
 import sqlalchemy as sa
 
-from api import problems, servers
+from api import parameters, problems, servers
 from projections import database, tables
 from projections import parked as store
 from schemas import errors, topics
@@ -87,6 +87,20 @@ def wanted(body: bytes) -> Wanted:
 def chosen(one: Wanted) -> store.Filter:
     """The filter that a body means."""
     return filtered(one.reason, one.type, one.door, one.topic, one.parked_since, one.parked_before)
+
+
+def asked(
+    reason: errors.Reason | None,
+    type: str | None,
+    door: str | None,
+    topic: str | None,
+    parked_since: str | None,
+    parked_before: str | None,
+) -> store.Filter:
+    """The filter that a query means; raises `Problem` (400) for what is none."""
+    since = None if parked_since is None else parameters.instant("parked_since", parked_since)
+    before = None if parked_before is None else parameters.instant("parked_before", parked_before)
+    return filtered(reason, type, door, topic, since, before)
 
 
 def filtered(

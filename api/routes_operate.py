@@ -6,7 +6,6 @@ Called by `api.routes`.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Final
 
 from litestar import Response, get, post, put
@@ -74,12 +73,12 @@ async def get_parked(
     type: FromQuery[str | None] = None,
     door: FromQuery[parked.Door | None] = None,
     topic: FromQuery[parked.Topic | None] = None,
-    parked_since: FromQuery[datetime | None] = None,
-    parked_before: FromQuery[datetime | None] = None,
+    parked_since: FromQuery[str | None] = None,
+    parked_before: FromQuery[str | None] = None,
     after: Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1)] = None,
     limit: _Limit = parked.PAGE_SIZE,
 ) -> Response[bytes]:
-    which = parked.filtered(reason, type, door, topic, parked_since, parked_before)
+    which = parked.asked(reason, type, door, topic, parked_since, parked_before)
     return routing.json(await parked.page(routing.parts(request).database, which, after=after, limit=limit))
 
 
@@ -90,11 +89,11 @@ async def get_parked_overview(
     type: FromQuery[str | None] = None,
     door: FromQuery[parked.Door | None] = None,
     topic: FromQuery[parked.Topic | None] = None,
-    parked_since: FromQuery[datetime | None] = None,
-    parked_before: FromQuery[datetime | None] = None,
+    parked_since: FromQuery[str | None] = None,
+    parked_before: FromQuery[str | None] = None,
     limit: _Limit = parked.PAGE_SIZE,
 ) -> Response[bytes]:
-    which = parked.filtered(reason, type, door, topic, parked_since, parked_before)
+    which = parked.asked(reason, type, door, topic, parked_since, parked_before)
     return routing.json(await parked.overview(routing.parts(request).database, which, limit=limit))
 
 

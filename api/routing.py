@@ -60,6 +60,21 @@ async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route
         raise problems.Problem(problems.WRONG_PARAMETER, f"Parameter {empty[0]}: not what the route takes.")
 
 
+async def allowed(request: Request) -> Response[None] | None:
+    """Answers OPTIONS with every method of the address, before Litestar does with those of one handler."""
+    if request.method != "OPTIONS":
+        return None
+    template = request.scope["path_template"]
+    methods = {
+        method for one in request.app.routes if one.path_format == template for method in _methods(one)
+    }
+    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+
+
+def _methods(route: object) -> set[str]:
+    return set(getattr(route, "methods", ()))
+
+
 def parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
