@@ -97,6 +97,16 @@ def topics_check(as_json: Json = False) -> None:
     answer({"ok": True}, as_json, "All topics are as they must be.")
 
 
+@topics_app.command("refill")
+def topics_refill(as_json: Json = False) -> None:
+    """Write every fact back onto an empty log, after Kafka was lost."""
+    from streams import refill
+
+    counts = refill.run(servers())
+    told = ", ".join(f"{topic}: {number}" for topic, number in counts.items())
+    answer({"written": counts}, as_json, f"Facts written back: {told}. Start the workers.")
+
+
 @topics_app.command("accept-loss")
 def topics_accept_loss(topic: str, as_json: Json = False) -> None:
     """Read on at the start of a topic whose records were deleted unread; says how many are lost."""

@@ -66,6 +66,12 @@ create table {ops}.schedule (
 );
 comment on table {ops}.schedule is 'What is done by the clock: the last slot that was taken, by whom, and what came of it (CEE-13).';
 
+create table {ops}.refill (
+    only_one bool primary key default true check (only_one),
+    begun_at timestamptz not null default clock_timestamp()
+);
+comment on table {ops}.refill is 'The log is being written anew from the tables; until it is whole, nobody reads it.';
+
 create table {ops}.outbox (
     id bigint generated always as identity primary key,
     home smallint not null,

@@ -1,0 +1,129 @@
+"""`heed topics refill`: the log written anew from what PostgreSQL holds, after Kafka was lost.
+
+Promises: every fact and every fact of the registry goes onto an empty log, each into its home, acknowledged;
+the log is a set, so neither their new order nor a fact written twice changes any row. Then the readers begin
+at the start of what is there: facts are duplicates to them. Interrupted, it begins again when it is run
+again. Refused, with the figures, while a worker lives and while the log still reaches to where it was read.
+Limits: what stood unread on the lost topics is lost: their senders send it again. Where a fact came from
+(its door, its traceparent) is not written again.
+Called by: `heed topics refill`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import aiokafka
+import aiokafka.errors
+import msgspec
+import psycopg
+
+from projections import database
+from schemas import envelope, errors, events, settings, topics
+from streams import log, producer
+
+STEP: Final = 2000
+
+BEGUN: Final = "select exists (select from heed_ops.refill)"
+BEGIN: Final = "insert into heed_ops.refill default values on conflict do nothing"
+ALIVE: Final = """
+select count(*) from (select as_of from heed_data.position union all select as_of from heed_ops.position) p
+where as_of > clock_timestamp() - interval '10 seconds'
+"""
+POSITIONS: Final = """
+select topic, part, next_offset from heed_data.position
+union all select topic, part, next_offset from heed_ops.position
+"""
+FACTS: Final = """
+select subject, source, id, type, time, version, digest, accepted, null, data from heed_data.fact
+order by subject, key
+"""
+REGISTRY: Final = """
+select subject, source, id, type, time, version, digest, accepted, actor, data::text from heed_data.registry
+order by off
+"""
+# Purpose: read on from the start of what is there; whoever still believes to own a partition is fenced.
+START: Final = """
+update {table} set epoch = epoch + 1, next_offset = 0, last_record = null, read_at = null, log_end = 0
+"""
+END: Final = "delete from heed_ops.refill"
+
+
+def run(chosen: settings.Settings, told: Callable[[int], None] = lambda _: None) -> dict[str, int]:
+    """Refill the log; answers how many facts went to each topic. Raises `errors.Usage` when it is refused."""
+    with database.connect(chosen.postgres, database.LIVE_PATH, "heed topics refill", statement_seconds=0,
+                          idle_seconds=0) as connection:  # fmt: skip
+        [(begun,)] = connection.execute(BEGUN).fetchall()
+        [(alive,)] = connection.execute(ALIVE).fetchall()
+        if alive:
+            raise errors.Usage(f"{alive} partitions are read by live workers: stop them, then refill.")
+        if not begun:
+            _refuse_a_whole_log(chosen, connection)
+        connection.execute(BEGIN)
+        counts = asyncio.run(_write(chosen, connection, told))
+        with connection.transaction():
+            for table in ("heed_data.position", "heed_ops.position"):
+                connection.execute(START.format(table=table).encode())
+            connection.execute(END)
+    return counts
+
+
+def _refuse_a_whole_log(chosen: settings.Settings, connection: psycopg.Connection) -> None:
+    """A log that was not lost is not written to: its facts are there."""
+    stood = {(topic, part): offset for topic, part, offset in connection.execute(POSITIONS).fetchall()}
+    ends = asyncio.run(_ends(chosen, [name for name in stood if name[0] in log.FOR_EVER]))
+    there = sum(ends.values())
+    if there:
+        raise errors.Usage(
+            f"The log holds {there} records, so it is not lost: only an empty one is refilled. To begin anew "
+            "replace its topics (`heed topics create` makes them)."
+        )
+    if not any(stood[name] for name in ends):
+        raise errors.Usage("Nothing was ever read of this log: there is nothing to write back.")
+
+
+async def _ends(chosen: settings.Settings, names: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    places = [aiokafka.TopicPartition(*name) for name in names]
+    try:
+        async with log.reading(chosen.kafka) as consumer:
+            found = await consumer.end_offsets(places)
+    except aiokafka.errors.KafkaError as error:
+        raise errors.Away("Kafka cannot be reached: is it running, is HEED_KAFKA right?") from error
+    return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
+
+async def _write(
+    chosen: settings.Settings, connection: psycopg.Connection, told: Callable[[int], None]
+) -> dict[str, int]:
+    out = producer.LogProducer(chosen.kafka, "heed-refill", linger_ms=5)
+    counts = {topics.FACTS: 0, topics.REGISTRY: 0}
+    try:
+        for topic, statement in ((topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS)):
+            for rows in _steps(connection, statement):
+                await out.append([_record(row, topic, chosen.homes) for row in rows], timeout=60)
+                counts[topic] += len(rows)
+                told(len(rows))
+    finally:
+        await out.stop()
+    return counts
+
+
+def _steps(connection: psycopg.Connection, statement: str) -> Iterator[list[tuple[Any, ...]]]:
+    with connection.transaction(), connection.cursor(name="refill") as cursor:
+        cursor.execute(statement.encode())
+        while rows := cursor.fetchmany(STEP):
+            yield rows
+
+
+def _record(row: tuple[Any, ...], topic: str, homes: int) -> producer.Record:
+    """A fact as the log had it: of its version, with the digest and the acceptance that it had."""
+    subject, source, id_, type_, time, version, digest, accepted, actor, data = row
+    written = envelope.Written(
+        id_, source, type_, subject, envelope.format_time(time), f"urn:heed:{type_}:{version}",
+        msgspec.Raw(data.encode()), digest.hex, envelope.format_time(accepted), actor,
+    )  # fmt: skip
+    part = 0 if topic == topics.REGISTRY else topics.home(subject, homes)
+    assert type_ in events.EVENTS, type_
+    return producer.Record(topic, part, subject.encode(), envelope.write_fact(written))
