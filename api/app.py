@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import ipaddress
 import logging
@@ -224,11 +225,13 @@ def listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise errors.Usage(
-            f"HEED_API_PORT: port {port} is taken. Choose another, or 0 for a free one."
-        ) from None
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            told = f"HEED_API_PORT: port {port} is taken. Choose another, or 0 for a free one."
+        else:
+            told = "HEED_API_HOST takes an address of this machine, as 127.0.0.1, or 0.0.0.0 for all of them."
+        raise errors.Usage(told) from None
     return listening
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from api import (
+    auth,
     event_trace,
     ingest,
     openapi_engagement,
@@ -37,6 +38,16 @@ from schemas import errors
 @functools.cache
 def document() -> dict[str, Any]:
     """The whole document; made once."""
+    described = _described()
+    for (method, path), scope in auth.ROUTES.items():
+        if scope != auth.OPEN:
+            operation = described["paths"][path][method.lower()]
+            operation["security"] = [{"key": [scope]}]
+            operation["responses"] |= _failures(401, 403, 429, 503)
+    return described
+
+
+def _described() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,7 +74,12 @@ def document() -> dict[str, Any]:
             },
             problems.PAGE: {"get": _text("What each problem type means", "text/markdown")},
         },
-        "components": {"schemas": _schemas()},
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key of `heed keys create`"}
+            },
+        },
     }
 
 

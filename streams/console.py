@@ -7,6 +7,7 @@ Called by: `streams.cli` and the groups of commands beside it (`streams.cli_<nou
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 import orjson
 import rich.console
 import rich.table
+import structlog
 import typer
 
 from schemas import errors, settings
@@ -59,6 +61,10 @@ def of_api(question: Callable[[Any], Awaitable[Any]]) -> Any:
     """Ask what the API asks, without HTTP; its problems become errors of the command line."""
     from api import problems
     from api import servers as of_api
+
+    # The answer is for people or programs; what libraries and servers say on the way is not part of it.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("CRITICAL"))
 
     async def run() -> Any:
         async with of_api.Database(chosen("postgres").postgres) as database:

@@ -74,6 +74,7 @@ def test_tables_are_those_of_the_migrations(sql: psycopg.Connection[rows.DictRow
         kinds = {row["column_name"]: row["data_type"] for row in found}
         for column in table.columns:
             named = str(column.type.compile()).lower().replace("timestamp", "timestamp with time zone")
+            named = named.replace("blob", "bytea")
             assert kinds[column.name] == named, f"{table.fullname}.{column.name}"
 
 

@@ -255,7 +255,7 @@ def test_a_database_without_tables_is_away_until_it_is_migrated(
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("HEED_API_HOST", "0.0.0.0"), ("HEED_API_PORT", "taken"), ("HEED_API_PORT", "x")]
+    ("setting", "value"), [("HEED_API_HOST", "192.0.2.1"), ("HEED_API_PORT", "taken"), ("HEED_API_PORT", "x")]
 )
 def test_an_address_it_cannot_take_is_one_sentence(
     launch: stack.Launcher, port: int, setting: str, value: str
