@@ -70,7 +70,7 @@ class ParkedLoop:
         self._homes, self._ahead = homes, ahead
         self._claims: dict[int, int] = {}
         self._unread: Places = set()  # claimed, and not yet looked through for what can be read by now
-        self._expired = time.monotonic()
+        self._expired = float("-inf")
         self._woken = threading.Event()
         self._stopping = False
         self._turns = 0

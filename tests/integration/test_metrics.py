@@ -289,11 +289,34 @@ def test_a_slot_that_comes(watched: Watched) -> None:
     scheduled.rises()
 
 
+@moves("heed_redriven_total", "heed_discarded_total", "heed_parked_expired_total")
+def test_what_is_parked_is_driven_again_discarded_and_expires(watched: Watched) -> None:
+    redriven = watched.mark("heed_redriven_total", outcome="parked")
+    discarded = watched.mark("heed_discarded_total", reason="undecodable")
+    expired = watched.mark("heed_parked_expired_total", reason="undecodable")
+    watched.tell(b"{ not", b"{ either")
+    watched.cluster.settle()
+    newest = [row["id"] for row in watched.cluster.parked()][-2:]
+    assert watched.post("/v1/parked/redrive", {"ids": newest[:1]})["parked"] == 1
+    redriven.changes_by(1)
+    assert watched.post("/v1/parked/discard", {"ids": newest[:1]})["discarded"] == 1
+    discarded.changes_by(1)
+    watched.cluster.sql("update heed_ops.parked set parked_at = parked_at - interval '31 days'")
+    waiting = len(watched.cluster.parked())
+    watched.cluster.workers[
+        "worker-1"
+    ].terminate()  # it looks for what expires at its start, then each minute
+    watched.cluster.start("worker-1")
+    expired.rises()
+    assert len(watched.cluster.parked()) < waiting
+
+
 @moves("heed_claims_total")
 def test_a_lane_that_loses_its_connection(watched: Watched) -> None:
     claims = watched.mark("heed_claims_total")
     watched.cluster.sql(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'worker-1 fold-0'"
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name like 'worker-1 fold-0 %%'"
     )
     claims.rises()
 
