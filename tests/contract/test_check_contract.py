@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import jsonschema
 import pytest
 from hypothesis import given
@@ -53,6 +54,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])  # its first draw
 @given(
     st.sampled_from(sorted(samples.DATA)),
     st.dictionaries(test_schemas.fields, test_schemas.near | samples.anything, max_size=3),

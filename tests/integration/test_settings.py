@@ -108,7 +108,7 @@ def test_a_change_queues_everyone_and_the_queue_is_worked_off_by_hand(
 ) -> None:
     answer = put(url, 6)
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["value"], answer.json()["actor"]) == (6, "api")
+    assert (answer.json()["value"], answer.json()["actor"]) == (6, "nobody")
     wait_queued(cluster)
     progress = httpx.get(f"{url}/v1/settings/{NAME}").json()["progress"]
     assert progress == {"done": False, "waiting": CONTACTS, "failed": 0, "filling": False}
