@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import getpass
 import re
 import signal
 import sys
@@ -23,7 +22,7 @@ import typer
 from projections import database
 from projections import parked as store
 from schemas import errors, topics
-from streams import discarding, producer
+from streams import cli_settings, discarding, producer
 from streams import parked as driving
 from streams.console import Json, answer, of_api, servers, table
 
@@ -152,10 +151,10 @@ def parked_discard(
 ) -> None:
     """Throw parked records away; each is recorded in the registry, with who, where and why."""
     which = _meant(ids, _filter(reason, type_, door, topic, older_than, newer_than), all_)
-    actor = f"cli:{getpass.getuser()}"
+    who = cli_settings.actor()
 
     def make(connection: Any, append: driving.Append) -> driving.Step:
-        return discarding.Discarder(connection, append, actor).step
+        return discarding.Discarder(connection, append, who).step
 
     _walk(servers(), which, Done(discarding.DISCARDED, make), after, as_json)
 
