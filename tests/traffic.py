@@ -91,10 +91,15 @@ def send(
 
 
 def send_all(bootstrap: str, sent: Iterable[tuple[str, bytes | None]]) -> None:
-    """Produce records and wait for their acknowledgements."""
+    """Produce records, those of doors to every partition in turn, and wait for their acknowledgements.
+
+    A plain producer puts whatever it is given within ten milliseconds into one partition, so that a test which
+    needs all owners would reach them by luck.
+    """
     producer = plain_producer(bootstrap)
-    for topic, raw in sent:
-        send(producer, topic, raw)
+    for number, (topic, raw) in enumerate(sent):
+        place = {"partition": number % stack.HOMES} if topic in topics.DOORS else {}
+        send(producer, topic, raw, **place)
     assert producer.flush(60) == 0
 
 
