@@ -78,6 +78,7 @@ class Api(Litestar):
             await super().__call__(scope, receive, send)
             return
         request = cast("HTTPScope", scope)
+        routing.keep_segments(request)
         began = time.perf_counter()
         status = 500
 
@@ -143,7 +144,7 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         route_handlers=list(routes.ALL),
         guards=[auth.knows_who_asks],
         exception_handlers={Exception: problems.handle},
-        before_request=routing.allowed,
+        before_request=routing.before,
         request_max_body_size=bodies.MAX_BYTES,
         lifespan=[connected],
         openapi_config=None,

@@ -3,8 +3,6 @@
 Promises: never what an event says; an id of which nothing is known is answered too, in words. At most
 `TOGETHER` requests look at a time, each for some seconds; further ones wait their turn.
 
-Limits: an id with a slash can be asked for on the command line only.
-
 Route of `api.routes`.
 """
 

@@ -1,4 +1,4 @@
-"""What every route shares: the parts it works with, its parameters, who asks, and how an answer is written.
+"""What every route shares: its parts, its path and parameters, who asks, and how an answer is written.
 
 Promises: a parameter that a route does not take is refused, so a misspelt filter never answers with
 everything; times are written as Heed writes them everywhere.
@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import litestar
 import msgspec
 from litestar import Response
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import HTTPScope
 
 from api import auth, event_trace, ingest, operations, parameters, parked, problems, servers
 from schemas import envelope
 
 JSON: Final = "application/json"
+# A slash that was escaped, while a path is taken apart: no text that was decoded holds this character.
+_SLASH: Final = "\udc2f"
 
 _encode: Final = msgspec.json.Encoder().encode
 Request = litestar.Request[Any, Any, Any]
@@ -60,8 +63,20 @@ async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route
         raise problems.Problem(problems.WRONG_PARAMETER, f"Parameter {empty[0]}: not what the route takes.")
 
 
-async def allowed(request: Request) -> Response[None] | None:
-    """Answers OPTIONS with every method of the address, before Litestar does with those of one handler."""
+def keep_segments(scope: HTTPScope) -> None:
+    """Takes the path apart where the client did: a slash that it escaped belongs to its segment."""
+    raw = scope["raw_path"]
+    if b"%2f" in raw.lower():
+        segments = (unquote(one).replace("/", _SLASH) for one in raw.decode("latin-1").split("/"))
+        scope["path"] = "/".join(segments)
+
+
+async def before(request: Request) -> Response[None] | None:
+    """Gives segments of the path their slashes back; answers OPTIONS with every method of the address, before
+    Litestar does with those of one handler."""
+    for name, value in request.path_params.items():
+        if isinstance(value, str):
+            request.path_params[name] = value.replace(_SLASH, "/")
     if request.method != "OPTIONS":
         return None
     template = request.scope["path_template"]

@@ -93,13 +93,12 @@ def send(
 def send_all(bootstrap: str, sent: Iterable[tuple[str, bytes | None]]) -> None:
     """Produce records, those of doors to every partition in turn, and wait for their acknowledgements.
 
-    A plain producer puts whatever it is given within ten milliseconds into one partition, so that a test which
+    A plain producer puts what it is given within ten milliseconds into one partition, so that a test which
     needs all owners would reach them by luck.
     """
     producer = plain_producer(bootstrap)
     for number, (topic, raw) in enumerate(sent):
-        place = {"partition": number % stack.HOMES} if topic in topics.DOORS else {}
-        send(producer, topic, raw, **place)
+        send(producer, topic, raw, partition=number % stack.HOMES if topic in topics.DOORS else -1)
     assert producer.flush(60) == 0
 
 

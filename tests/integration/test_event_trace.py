@@ -76,12 +76,12 @@ def _by_http(cluster: clusters.Cluster, launch: stack.Launcher, contact: str, ma
     api = launch.api(cluster.bootstrap, cluster.dsn, port, HEED_HOME=str(cluster.home))
     api.wait_for("listening", clusters.patience(30))
     url = f"http://127.0.0.1:{port}/v1/events"
-    id = f"by http {mark}"
+    id = f"by http/ {mark}//"
     body = click(contact, id)
     asked = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     stack.eventually(lambda: _status(asked) == 202, "the API takes the event", clusters.patience(30))
     cluster.settle()
-    where = f"{url}/{urllib.parse.quote(id)}/trace"
+    where = f"{url}/{urllib.parse.quote(id, safe='')}/trace"
 
     def ask(query: str = "") -> dict[str, Any]:
         with urllib.request.urlopen(where + query, timeout=30) as answer:
@@ -117,7 +117,7 @@ def _of_the_contact(cluster: clusters.Cluster, contact: str, mark: str) -> None:
     assert found["owner"]["live"]
     assert found["owner"]["owner"] in clusters.THREE
     ids = [one["id"] for one in found["facts"]["items"]]
-    assert sorted(ids) == sorted([f"told-{mark}", f"by http {mark}"])
+    assert sorted(ids) == sorted([f"told-{mark}", f"by http/ {mark}//"])
     assert [one["event_id"] for one in found["parked"]] == [f"ahead-{mark}"]
     code, first = heed(cluster, "contact", contact, "--limit", "1")
     code, second = heed(cluster, "contact", contact, "--limit", "1", "--after", first["facts"]["next"])

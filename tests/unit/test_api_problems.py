@@ -200,6 +200,17 @@ def test_not_ready_names_what_is_missing(client: TestClient[Litestar]) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
 
 
+@pytest.mark.parametrize("slash", ["%2F", "%2f", "%252F/", "/"])
+def test_a_slash_in_a_segment_belongs_to_it_and_one_between_segments_parts_them(
+    client: TestClient[Litestar], slash: str
+) -> None:
+    """The stand-in for a trace raises, so 503 says that the route was reached; ids of contacts hold none."""
+    reached = "/" not in slash
+    assert (client.get(f"/v1/events/a{slash}b/trace").status_code == 404) is not reached
+    answer = client.get(f"/v1/contacts/a{slash}b/engagement")
+    check(answer, problems.NO_CONTACT_ID if reached else problems.NO_ROUTE)
+
+
 def test_every_kind_has_its_heading_in_the_docs() -> None:
     headings = re.findall(r"^## (.+)$", DOCS.read_text(), re.MULTILINE)
     assert headings == [kind.name for kind in problems.KINDS]
