@@ -11,6 +11,7 @@ Called by: `heed replay`.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -20,18 +21,15 @@ import psycopg
 
 from projections import (
     database,
-    engagement,
     fold,
-    halving,
     loading,
-    nudges,
+    next_rows,
     pairs,
     positions,
     recalculation,
     records,
     registry,
     replay_lock,
-    shadow,
     swap,
 )
 from projections.migrations import sql
@@ -39,7 +37,6 @@ from schemas import topics
 
 NAME: Final = "heed replay"
 PATH: Final = f"{pairs.NEXT.data}, {sql.OPS}"
-CHUNK: Final = 5000
 
 
 class Phase(enum.StrEnum):
@@ -97,7 +94,7 @@ class Next:
 
     def __init__(self, dsn: str, homes: int) -> None:
         self._dsn, self._homes = dsn, homes
-        self.connection = self._connect()
+        self.connection = connect(dsn)
         self.phase = Phase.FACTS
         self.began: datetime | None = None
         self.resumed = False
@@ -136,7 +133,7 @@ class Next:
         """Leave nothing, whatever the connection was interrupted in."""
         if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
             self.connection.close()
-            self.connection = self._connect()
+            self.connection = connect(self._dsn)
             replay_lock.end_holder(self.connection)
             replay_lock.take(self.connection)
         if self._fold is not None:
@@ -159,31 +156,32 @@ class Next:
         """How far each partition of the log has been taken in."""
         return {name: move.start for name, move in self._moves.items()}
 
+    def moves(self) -> dict[positions.TP, positions.Move]:
+        """The positions as this replay may move them."""
+        return {name: dataclasses.replace(move) for name, move in self._moves.items()}
+
     def take(
         self, batch: records.Decoded, registered: registry.Batch, ends: Mapping[positions.TP, int]
     ) -> None:
         """Take in decoded facts; `ends` are the offsets that each partition is read up to now."""
+        if self.phase is Phase.FACTS:
+            loading.Loader(self.connection, self._moves).take(batch, registered, ends)
+            return
         for name, end in ends.items():
             self._moves[name].end = end
         if registry.TP in ends:
             self._register(registered)
         if len(ends) > (registry.TP in ends):
-            self._take(batch)
+            self._follow(batch)
         for name in ends:
             self._moves[name].start = self._moves[name].end
 
-    def _take(self, batch: records.Decoded) -> None:
-        if self.phase is Phase.FACTS:
-            loading.load(self.connection, batch, self._named())
-        else:
-            self._follow(batch)
-
     def _register(self, batch: registry.Batch) -> None:
-        """Facts of the registry; a rule that changes once there are rows puts everyone up, as in live."""
+        """Facts of the registry; a rule that changes now that there are rows puts everyone up, as in live."""
         with self.connection.transaction():
             move = {registry.TP: self._moves[registry.TP]}
             at = positions.move(self.connection, fold.READER, move)
-            if registry.merge(self.connection, batch.facts) and self.phase in (Phase.ROWS, Phase.FOLLOW):
+            if registry.merge(self.connection, batch.facts):
                 recalculation.everyone(self.connection, recalculation.RULE, at)
 
     def enter(self, phase: Phase) -> None:
@@ -204,24 +202,17 @@ class Next:
         [(number,)] = self.connection.execute(COUNT).fetchall()
         return int(number)
 
-    def bring(self, at: datetime) -> Iterator[int]:
-        """Make the row of every contact at an instant, in steps; yields how many each step brought.
+    def bring(self, at: datetime, jobs: int = 1) -> Iterator[int]:
+        """Make the row of every contact at an instant, in steps, over so many connections; yields how many
+        contacts each step had.
 
         Contacts that cannot be computed get a nudge with their error, and are in `failed`.
         """
-        after = self._done_to
-        while found := self.connection.execute(shadow.SUBJECTS, (after, CHUNK)).fetchall():
-            after = found[-1][0]
-            asked = [(subject[8:], topics.home(subject, self._homes)) for (subject,) in found]
-            with self.connection.transaction():
-                brought = halving.halve(
-                    self.connection, asked, lambda some: engagement.bring(self.connection, some, at)
-                )
-                for (contact, home), error in brought.failed:
-                    told = self.failed[contact] = halving.told(error)
-                    nudges.keep_error(self.connection, home, f"contact:{contact}", told, 0, at)
-                self.connection.execute(DONE_TO, (after,))
-            yield len(found)
+        rounds = next_rows.bring(lambda: connect(self._dsn), self._homes, at, self._done_to, jobs)
+        for after, brought, failed in rounds:
+            self.failed |= failed
+            self.connection.execute(DONE_TO, (after,))
+            yield brought
 
     def estimate(self) -> int:
         """How many contacts there are, about."""
@@ -236,11 +227,6 @@ class Next:
         """Fresh statistics, and pages known to be visible to all, for every table."""
         for (table,) in self.connection.execute(TABLES, (pairs.NEXT.data,)).fetchall():
             self.connection.execute(f"vacuum (analyze) {pairs.NEXT.data}.{table}".encode())
-
-    def _connect(self) -> psycopg.Connection:
-        connection = database.connect(self._dsn, PATH, NAME, statement_seconds=0, idle_seconds=0)
-        connection.execute(PREPARE)
-        return connection
 
     def _build(self) -> None:
         with self.connection.transaction():
@@ -280,6 +266,13 @@ class Next:
                 raise
             self._fold.sift(batch)
             self._fold.advance(fold.Batch(self._named(), batch))
+
+
+def connect(dsn: str) -> psycopg.Connection:
+    """A connection of a replay to the next pair; raises `errors.Away`."""
+    connection = database.connect(dsn, PATH, NAME, statement_seconds=0, idle_seconds=0)
+    connection.execute(PREPARE)
+    return connection
 
 
 def log_starts(homes: int) -> dict[positions.TP, int]:

@@ -124,8 +124,11 @@ class Decoded:
         return "".join(sorted([line for _, _, line, _ in self.lines.values()])).encode()
 
 
-def decode(records: Iterable[Record], homes: int) -> Decoded:
-    """Facts as lines for COPY; never raises for what a record holds."""
+def decode(records: Iterable[Record], homes: int | None) -> Decoded:
+    """Facts as lines for COPY; never raises for what a record holds.
+
+    Without `homes` nobody is told whom to look at: `touched` stays empty.
+    """
     out = Decoded()
     home_of: dict[str, int] = {}
     for record in records:
@@ -155,7 +158,7 @@ def refused(record: Record) -> Aside:
     return aside(record, errors.Reason.UNSTORABLE, "the database cannot keep this record.")
 
 
-def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> None:
+def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | None) -> None:
     value = record.value or b""
     escaped = b"\\" in value
     fact = None if escaped else _as_written(value)
@@ -166,7 +169,7 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
     home = home_of.get(subject)
     if home is None:
         _well_formed(subject)
-        home = home_of[subject] = topics.home(subject, homes)
+        home = home_of[subject] = 0 if homes is None else topics.home(subject, homes)
     mailing = marks.mailing_id
     key = codec.key(source, event_id)
     named, told = f"{subject}\t{key}", mailing
@@ -194,7 +197,7 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int) -> 
             return
     out.lines[named] = (time, digest, line, record)
     out.accepted.append(fact.accepted)
-    if standing is not None or engagement.counts(type_, mailing, marks.test):
+    if homes is not None and (standing is not None or engagement.counts(type_, mailing, marks.test)):
         out.touched[subject] = home
 
 

@@ -1,19 +1,20 @@
 """The log, read ahead for a replay: fetched and decoded in a thread while the database works.
 
 Promises: records come in the order of their partitions, with the offsets that they cover, from where it was
-told to begin and never past the bounds given; a log that does not begin at 0, or ends before a bound, is
-doubt, with the figure.
+told to begin and never past the bounds given. `size` finds a log that does not begin at 0, or ends before
+what live has folded, which is doubt, with the figure.
 Limits: three batches ahead; one reader at a time.
-Called by: `streams.replay_swap`.
+Called by: `streams.replay_swap`, `streams.replay_crew`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import aiokafka
@@ -33,16 +34,18 @@ Taken = tuple[records.Decoded, registry.Batch, dict[TP, int]]
 
 
 class Source:
-    """`facts` and `registry` from given offsets on; `with` starts its thread and ends it."""
+    """Partitions of `facts` and `registry` from given offsets on; `with` starts its thread and ends it.
 
-    def __init__(self, bootstrap: str, homes: int, starts: Mapping[TP, int]) -> None:
+    Without `homes` facts are decoded for tables alone (`records.decode`).
+    """
+
+    def __init__(self, bootstrap: str, homes: int | None, starts: Mapping[TP, int]) -> None:
         self._bootstrap, self._homes = bootstrap, homes
         self._at = dict(starts)
         self._given = dict(starts)
         self._bounds = dict(starts)
         self._tps = {name: aiokafka.TopicPartition(*name) for name in starts}
         self._taken: queue.Queue[Taken | BaseException] = queue.Queue(AHEAD)
-        self._ends: queue.Queue[tuple[dict[TP, int], dict[TP, int]] | BaseException] = queue.Queue(1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replay-log", daemon=True)
 
@@ -53,22 +56,6 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join(10.0)
-
-    def size(self, live: Mapping[TP, int]) -> int:
-        """Records of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
-        found = self._ends.get()
-        if isinstance(found, BaseException):
-            raise found
-        first, end = found
-        if lost := sum(first.values()):
-            raise errors.Doubt(
-                f"the log does not start at 0: {lost} facts are gone. Restore it, then replay."
-            )
-        if short := sum(max(0, offset - end.get(name, 0)) for name, offset in live.items()):
-            raise errors.Doubt(
-                f"the log ends {short} records before what live has folded. Restore it, then replay."
-            )
-        return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
 
     def upto(self, bounds: Mapping[TP, int], patience: float = STUCK_SECONDS) -> Iterator[Taken]:
         """What stands below these offsets and was not given yet; raises errors.Away when Kafka stalls."""
@@ -93,29 +80,21 @@ class Source:
         try:
             asyncio.run(self._read())
         except aiokafka.errors.KafkaError as error:
-            self._fail(errors.Away(f"Kafka cannot be reached ({type(error).__name__})"))
+            self._fail(_away(error))
         except BaseException as error:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Whoever waits learns it."""
-        for place in (self._ends, self._taken):
-            try:
-                place.put(error, timeout=1.0)
-            except queue.Full:
-                continue
+        """Whoever waits learns it, once there is room."""
+        told = False
+        while not (told or self._stopping.is_set()):
+            with contextlib.suppress(queue.Full):
+                self._taken.put(error, timeout=0.2)
+                told = True
 
     async def _read(self) -> None:
         async with log.reading(self._bootstrap) as consumer:
-            tps = list(self._tps.values())
-            first, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-            self._ends.put(
-                (
-                    {name: first[tp] for name, tp in self._tps.items()},
-                    {name: end[tp] for name, tp in self._tps.items()},
-                )
-            )
-            consumer.assign(tps)
+            consumer.assign(list(self._tps.values()))
             for name, tp in self._tps.items():
                 consumer.seek(tp, self._at[name])
             while not self._stopping.is_set():
@@ -148,3 +127,30 @@ class Source:
         if not ends:
             return None
         return records.decode(facts, self._homes), registry.decode(registered), ends
+
+
+def size(bootstrap: str, live: Mapping[TP, int]) -> int:
+    """Facts of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
+    try:
+        first, end = asyncio.run(_ends(bootstrap, list(live)))
+    except aiokafka.errors.KafkaError as error:
+        raise _away(error) from error
+    if lost := sum(first.values()):
+        raise errors.Doubt(f"the log does not start at 0: {lost} facts are gone. Restore it, then replay.")
+    if short := sum(max(0, offset - end[name]) for name, offset in live.items()):
+        raise errors.Doubt(
+            f"the log ends {short} records before what live has folded. Restore it, then replay."
+        )
+    return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
+
+
+async def _ends(bootstrap: str, names: Sequence[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
+    async with log.reading(bootstrap) as consumer:
+        tps = {name: aiokafka.TopicPartition(*name) for name in names}
+        first = await consumer.beginning_offsets(list(tps.values()))
+        end = await consumer.end_offsets(list(tps.values()))
+    return {name: first[tp] for name, tp in tps.items()}, {name: end[tp] for name, tp in tps.items()}
+
+
+def _away(error: aiokafka.errors.KafkaError) -> errors.Away:
+    return errors.Away(f"Kafka cannot be reached ({type(error).__name__})")

@@ -24,7 +24,7 @@ import rich.progress
 from projections import database, next_pair, pairs, shadow, swap
 from projections.next_pair import Phase
 from schemas import errors, settings
-from streams import replay, replay_log, replay_signals, room
+from streams import replay, replay_crew, replay_log, replay_signals, room
 
 NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
 PASSES: Final = 100
@@ -60,9 +60,14 @@ class Done:
 def run(chosen: settings.Settings, *, quiet: bool = False) -> Done:
     """Replay and swap; prints progress and what was done unless `quiet`."""
     console = rich.console.Console(stderr=True, quiet=quiet)
-    with replay_signals.Signals() as signals, next_pair.Next(chosen.postgres, chosen.homes) as built:
+    jobs = replay_crew.jobs(chosen)
+    with (
+        replay_signals.Signals() as signals,
+        replay_crew.Crew(chosen, jobs) as crew,
+        next_pair.Next(chosen.postgres, chosen.homes) as built,
+    ):
         try:
-            done = _Replay(chosen, console, signals, built).run()
+            done = _Replay(chosen, console, signals, crew, built, jobs).run()
         except replay_signals.Stopped:
             raise errors.Usage(
                 "The replay was stopped; `heed replay` goes on with it, `heed replay --cancel` drops it."
@@ -90,9 +95,12 @@ class _Replay:
         chosen: settings.Settings,
         console: rich.console.Console,
         signals: replay_signals.Signals,
+        crew: replay_crew.Crew,
         built: next_pair.Next,
+        jobs: int,
     ) -> None:
-        self._chosen, self._console, self._signals, self._built = chosen, console, signals, built
+        self._chosen, self._console, self._signals = chosen, console, signals
+        self._crew, self._built, self._jobs = crew, built, jobs
         self._live = database.connect(chosen.postgres, "heed_ops", next_pair.NAME, statement_seconds=0)
         self._done = Done()
 
@@ -101,13 +109,13 @@ class _Replay:
         began = time.monotonic()
         with self._live, self._progress() as progress:
             _refuse_old(self._live)
-            starts = self._built.find() or next_pair.log_starts(self._chosen.homes)
-            with replay_log.Source(self._chosen.kafka, self._chosen.homes, starts) as source:
-                self._refuse(source.size(swap.read_up_to(self._live)))
-                if not self._built.resumed:
-                    self._built.begin()
-                self._done.resumed = self._built.resumed
-                self._build(source, progress)
+            found = self._built.find()
+            self._refuse()
+            if found is None:
+                self._built.begin()
+            self._done.resumed = self._built.resumed
+            self._build(progress)
+            with replay_log.Source(self._chosen.kafka, self._chosen.homes, self._built.read_to()) as source:
                 with self._timed("follow"):
                     self._follow(source)
                 with self._timed("swap"):
@@ -117,11 +125,11 @@ class _Replay:
         self._done.errors = self._built.failed
         return self._done
 
-    def _build(self, source: replay_log.Source, progress: rich.progress.Progress) -> None:
+    def _build(self, progress: rich.progress.Progress) -> None:
         """The phases up to the rows, each from where an earlier replay left it."""
         if self._built.phase is Phase.FACTS:
             with self._timed("facts"):
-                self._read_facts(source, progress)
+                self._read_facts(progress)
             self._built.enter(Phase.INDEXES)
         if self._built.phase is Phase.INDEXES:
             task = progress.add_task("indexes", total=None)
@@ -139,32 +147,40 @@ class _Replay:
         yield
         self._done.phases[phase] = round(time.monotonic() - began, 3)
 
-    def _refuse(self, records: int) -> None:
+    def _refuse(self) -> None:
         """Raises errors.Usage or errors.Doubt for a replay that cannot come to a good end."""
+        read = next_pair.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
+        records = replay_log.size(self._chosen.kafka, read)
         [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         if records < known:
             raise errors.Doubt(_fewer(records, known))
         room.check(self._live, self._chosen, records)
 
-    def _read_facts(self, source: replay_log.Source, progress: rich.progress.Progress) -> None:
+    def _read_facts(self, progress: rich.progress.Progress) -> None:
         """The log up to where live is, again and again, until a pass is short."""
         task = progress.add_task("facts", total=None)
+        standing = self._built.read_to()
+
+        def told(ends: swap.Offsets) -> None:
+            standing.update(ends)
+            progress.update(task, completed=sum(standing.values()))
+
+        self._crew.begin(self._built.moves())
         for _ in range(PASSES):
             began = time.monotonic()
             bounds = swap.read_up_to(self._live)
-            progress.update(task, total=sum(bounds.values()), completed=sum(self._built.read_to().values()))
-            for taken in source.upto(bounds):
-                self._built.take(*taken)
-                progress.update(task, completed=sum(self._built.read_to().values()))
+            progress.update(task, total=sum(bounds.values()), completed=sum(standing.values()))
+            self._crew.load(bounds, told)
             if time.monotonic() - began < replay.NEAR_SECONDS:
-                return
+                break
+        self._built.claim()
 
     def _bring(self, progress: rich.progress.Progress) -> None:
         self._built.vacuum()
         task = progress.add_task("rows", total=self._built.estimate())
         [(at,)] = self._live.execute(shadow.INSTANT).fetchall()
         brought = 0
-        for number in self._built.bring(at):
+        for number in self._built.bring(at, self._jobs):
             brought += number
             progress.update(task, completed=brought)
         progress.update(task, total=brought, completed=brought)

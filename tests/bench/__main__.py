@@ -145,12 +145,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--waiting", type=lambda text: tuple(int(one) for one in _list(text)),
                         help="rows that wait for their time, growing: 10000,1000000")  # fmt: skip
     parser.add_argument("--due", type=int, help="rows that fall due")
+    parser.add_argument("--replayed", type=int, help="facts in the log of a replay")
     parser.add_argument("--home", type=Path, help="a folder for the servers, kept afterwards")
     parser.add_argument("--json", type=Path, help="a file that every figure is added to")
     chosen = parser.parse_args()
     if unknown := set(chosen.rungs) - set(RUNGS):
         parser.error(f"no such rung: {', '.join(sorted(unknown))}; there are {', '.join(RUNGS)}")
-    named = {name: value for name in ("events", "facts", "repeats", "seconds", "waiting", "due")
+    named = {name: value for name in ("events", "facts", "repeats", "seconds", "waiting", "due", "replayed")
              if (value := getattr(chosen, name)) is not None}  # fmt: skip
     chosen.sizes = dataclasses.replace(sizes.NAMED[chosen.size], **named)
     return chosen

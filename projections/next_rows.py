@@ -1,0 +1,63 @@
+"""The rows of a next pair: every contact brought to one instant, in sets, over several connections at once.
+
+Promises: contacts are taken in their order, a chunk to each connection; how far that is, is recorded once
+all of them have committed, so a replay that was killed makes at worst the same rows again. Contacts that
+cannot be computed get a nudge with their error.
+Limits: no two connections have the same contact; an interrupt ends the statements under way.
+Called by: `projections.next_pair`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+import psycopg
+
+from projections import engagement, halving, nudges, shadow
+from schemas import topics
+
+CHUNK: Final = 5000
+
+Chunk = list[tuple[str, int]]  # contacts with their homes
+
+
+def bring(
+    connect: Callable[[], psycopg.Connection], homes: int, at: datetime, after: str, jobs: int
+) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """Make the rows behind the subject `after`; yields, for each round, the last subject of it, how many
+    contacts it had, and the errors of those that cannot be computed."""
+    with contextlib.ExitStack() as stack:
+        hands = [stack.enter_context(contextlib.closing(connect())) for _ in range(jobs)]
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(jobs))
+        try:
+            while chunks := _chunks(hands[0], homes, after, jobs):
+                asked = [pool.submit(_bring, *one, at) for one in zip(hands, chunks, strict=False)]
+                failed = {contact: told for one in asked for contact, told in one.result().items()}
+                after = f"contact:{chunks[-1][-1][0]}"
+                yield after, sum(map(len, chunks)), failed
+        except BaseException:
+            for hand in hands:
+                hand.cancel_safe()
+            raise
+
+
+def _chunks(connection: psycopg.Connection, homes: int, after: str, jobs: int) -> list[Chunk]:
+    chunks: list[Chunk] = []
+    while len(chunks) < jobs and (found := connection.execute(shadow.SUBJECTS, (after, CHUNK)).fetchall()):
+        after = found[-1][0]
+        chunks.append([(subject[8:], topics.home(subject, homes)) for (subject,) in found])
+    return chunks
+
+
+def _bring(connection: psycopg.Connection, asked: Chunk, at: datetime) -> dict[str, str]:
+    with connection.transaction():
+        brought = halving.halve(connection, asked, lambda some: engagement.bring(connection, some, at))
+        failed = {}
+        for (contact, home), error in brought.failed:
+            told = failed[contact] = halving.told(error)
+            nudges.keep_error(connection, home, f"contact:{contact}", told, 0, at)
+    return failed
