@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import psutil
 import psycopg
 import pytest
 
@@ -158,6 +159,49 @@ def test_a_stopped_replay_is_gone_on_with_and_a_cancelled_one_leaves_nothing(
         running.wait()
         held.close()
     cluster.settle()
+
+
+@pytest.mark.capability("LAW-4")
+def test_processes_that_load_are_killed_or_lose_their_maker(cluster: clusters.Cluster) -> None:
+    """One of the crew is killed: the replay says so and goes on later; its maker is killed: they end too."""
+    test_cli.tell_history(cluster, 43, 300)
+    running, crew = _with_its_crew_held(cluster)
+    try:
+        crew[-1].kill()
+        said, _ = running.communicate(timeout=clusters.patience(30))
+        assert running.returncode == 69 and b"a process of the replay was killed" in said, said.decode()
+        assert not any(one.is_running() for one in crew)
+        running, crew = _with_its_crew_held(cluster)
+        running.kill()
+        running.wait()
+        for one in crew:
+            one.resume()
+        running.communicate()  # what they print to is closed with them
+        _, alive = psutil.wait_procs(crew, clusters.patience(30))
+        assert not alive, "it outlived its maker"
+    finally:
+        for one in crew:
+            if one.is_running():
+                one.kill()
+    done = heed(cluster, "replay", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["resumed"]
+    cluster.replay_check()
+    assert heed(cluster, "replay", "--drop-old").returncode == 0
+
+
+def _with_its_crew_held(cluster: clusters.Cluster) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A replay in its first phase, with the processes that load stopped before they do."""
+    running = start(cluster)
+    process = psutil.Process(running.pid)
+    stack.eventually(lambda: bool(process.children()), "it has a crew", clusters.patience(30), 0.002)
+    for one in process.children():
+        one.suspend()
+    stack.eventually(lambda: _phase(cluster) == "facts", "it loads", clusters.patience(60))
+    for one in process.children():  # the last of them may have come meanwhile
+        one.suspend()
+    assert _phase(cluster) == "facts"
+    return running, process.children()
 
 
 def _phase(cluster: clusters.Cluster) -> str | None:
