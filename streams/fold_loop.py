@@ -61,16 +61,16 @@ class FoldLane(lanes.Lane):
         return tp.topic in TOPICS and tp.partition % self.count == self.index
 
     def mine(self) -> list[int]:
-        """The homes this lane owns now."""
+        """The homes that this lane reads now."""
         claim = self._claim
-        return [] if claim is None else [tp.partition for tp in claim.held if tp.topic == topics.FACTS]
+        return [] if claim is None else _homes(claim)
 
     def opened(self, connection: psycopg.Connection) -> None:
         self._fold = fold.Fold(connection, self.homes, timers=self.timers, recalculate=self.recalculate)
 
-    def look(self) -> bool:
+    def look(self, claim: claims.Claim) -> bool:
         assert self._fold is not None
-        return self.again.waits or self._fold.waiting(self.mine())
+        return self.again.waits or self._fold.waiting(_homes(claim))
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         assert self._fold is not None
@@ -139,6 +139,10 @@ class FoldLane(lanes.Lane):
                 (done.at - due).total_seconds()
             )
         metrics.COMMANDS.labels(kind=engagement.COMMAND).inc(done.commands)
+
+
+def _homes(claim: claims.Claim) -> list[int]:
+    return [tp.partition for tp in claim.held if tp.topic == topics.FACTS]
 
 
 def _trace(spans: Mapping[TP, Any], done: fold.Done, seconds: float) -> None:

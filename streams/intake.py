@@ -51,7 +51,7 @@ class IntakeLane(lanes.Lane):
     def owns(self, tp: TP) -> bool:
         return tp.topic in topics.DOORS
 
-    def look(self) -> bool:
+    def look(self, _: claims.Claim) -> bool:
         return False
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:

@@ -1,9 +1,10 @@
 """Lanes: a thread, a connection, and the partitions it owns; what every reader has in common.
 
 Promises: a lane works only on partitions that it has claimed in PostgreSQL, and reads on where its claim
-says. A claim is checked against Kafka (`streams.log`). *Doubt* ends the process before anything is
-committed, with its reason as the last line (exit 3). A server that is *away* is waited for, with backoff;
-then the lane claims anew, and is fenced if another worker took its partitions meanwhile.
+says, once the claim was checked against Kafka (`streams.log`); what needs no records goes on before. *Doubt*
+ends the process before anything is committed, with its reason as the last line (exit 3). A server that is
+*away* is waited for, with backoff; then the lane claims anew, and is fenced if another worker took its
+partitions meanwhile.
 Limits: one transaction at a time in a lane; partition p belongs to lane p mod the number of lanes.
 Called by: `streams.app`, which makes the lanes; `streams.batches`, which asks them what to fetch.
 """
@@ -11,7 +12,7 @@ Called by: `streams.app`, which makes the lanes; `streams.batches`, which asks t
 from __future__ import annotations
 
 import abc
-import random
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,11 +24,10 @@ from faust.types import TP
 
 from projections import database, positions
 from schemas import errors, metrics
-from streams import batches, claims, log, process, watchdog
+from streams import batches, claims, log, patience, process, watchdog
 
 HEARTBEAT = 2.0  # seconds between proofs of life of an idle lane
 TICK = 0.1  # seconds between looks for nudges and due rows
-PATIENCE = (0.1, 5.0)  # backoff while a server is away: first and longest, in seconds
 
 
 class Lane(abc.ABC):
@@ -48,17 +48,17 @@ class Lane(abc.ABC):
         self._changed = threading.Condition()
         self._wanted: frozenset[TP] = frozenset()
         self._wanted_number = 0
-        self._claimed_number = 0
+        self._taken_number = 0
         self._claims = 0
         self._claim: claims.Claim | None = None
-        self._lost: claims.Claim | None = None
+        self._unchecked: claims.Claim | None = None  # lost, or taken: no records are read under it yet
+        self._check = claims.Check(inspector, self._changed, self._log)
         self._torn: claims.Claim | None = None
         self._fenced = False  # since the last transaction that was committed
         self._batch: batches.Batch | None = None
         self._busy = 0  # the claim whose batch is on its way or worked on
         self._working, self._stopping = threading.Lock(), False
-        self._waits = 0
-        self._tries = 0  # to reach a server, in all
+        self._patience = patience.Patience()
         self._beat = 0.0
         self._oldest = 0.0
         self._behind_since = 0.0
@@ -86,7 +86,7 @@ class Lane(abc.ABC):
         """These partitions are ours by the group's word; what was gathered or offered before is dropped."""
         with self._changed:
             self._wanted, self._wanted_number = tps, self._wanted_number + 1
-            self._claim = self._lost = self._batch = None
+            self._claim = self._unchecked = self._batch = None
             self._busy = 0
             self._changed.notify_all()
 
@@ -130,7 +130,7 @@ class Lane(abc.ABC):
         """Take in spans (none: look after what waits); answers whether there is more to do at once."""
 
     @abc.abstractmethod
-    def look(self) -> bool:
+    def look(self, claim: claims.Claim) -> bool:
         """Whether something waits besides records; cheap."""
 
     def opened(self, connection: psycopg.Connection) -> None:  # noqa: B027 - most readers need nothing
@@ -141,7 +141,7 @@ class Lane(abc.ABC):
         while not self._stopping:
             try:
                 more = self._step(more)
-                self._waits = 0
+                self._patience.reset()
             except errors.Doubt as doubt:
                 process.die(doubt)
             except errors.Away as away:
@@ -157,11 +157,14 @@ class Lane(abc.ABC):
 
     def _step(self, more: bool) -> bool:
         with self._changed:
-            number, wanted = self._wanted_number, self._wanted
-        if number != self._claimed_number or (self._claim is None and wanted):
+            number, wanted, unchecked = self._wanted_number, self._wanted, self._unchecked
+            claim = self._claim or unchecked
+        if number != self._taken_number or (wanted and (claim is None or not claim.owned)):
             with self._working:
-                self._take_over(number, wanted)
+                self._take_over(number, wanted, unchecked)
             return True
+        if unchecked is not None:
+            self._read_on(unchecked)
         claim, batch = self._next(0.0 if more else TICK)
         if claim is None:
             return False
@@ -175,12 +178,13 @@ class Lane(abc.ABC):
             firsts = (span.records[0].timestamp for span in batch.spans.values() if span.records)
             self._oldest = min(firsts, default=0) / 1000
             try:
-                return self._work(claim, self._unseen(claim, batch.spans))
+                claim.must_join(batch.spans)
+                return self._work(claim, batch.spans)
             finally:
                 self._oldest = 0.0
                 self._settle(batch)
                 self._wake()
-        if more or self.look() or time.monotonic() - self._beat > HEARTBEAT:
+        if more or self.look(claim) or time.monotonic() - self._beat > HEARTBEAT:
             return self._work(claim, {})
         return False
 
@@ -198,58 +202,54 @@ class Lane(abc.ABC):
                 raise
             self._fenced = True
             with self._changed:
-                if self._claim is claim:
-                    self._claim, self._lost, self._busy = None, claim, 0
+                if claim is self._claim or claim is self._unchecked:
+                    claim.owned = False
+                    self._claim, self._unchecked, self._busy = None, claim, 0
             return True
 
     def _next(self, patience: float) -> tuple[claims.Claim | None, batches.Batch | None]:
         with self._changed:
-            if self._batch is None and not self._stopping and patience:
+            waits = self._batch is None and not self._stopping and not self._check.answered(self._unchecked)
+            if waits and patience:
                 self._changed.wait(patience)
             batch, self._batch = self._batch, None
-            claim = self._claim
+            claim = self._claim or self._unchecked
             if batch is not None and (claim is None or batch.claim != claim.number):
                 self._settle(batch)
                 batch = None
             return claim, batch
 
-    def _unseen(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> Mapping[TP, Any]:
-        """The span guard: every span begins exactly where the lane stands."""
-        for tp, span in spans.items():
-            if span.start != claim.next[tp]:
-                raise positions.Gap(
-                    f"{tp.topic} {tp.partition}: stood at {claim.next[tp]}, "
-                    f"the log gave [{span.start}, {span.end}). "
-                    "It was truncated or replaced: restore it, or start on a new database."
-                )
-        return spans
+    def _claimer(self) -> claims.Claimer:
+        return claims.Claimer(self._connected(), self.reader, self.owner, self._log)
 
-    def _take_over(self, number: int, wanted: frozenset[TP]) -> None:
+    def _take_over(self, number: int, wanted: frozenset[TP], lost: claims.Claim | None) -> None:
         """Own the wanted partitions, by the group's word or again after a lost connection."""
-        connection = self._connected()
-        claimer = claims.Claimer(connection, self.reader, self.owner, self.inspector, self._log)
-        lost = self._lost
+        claimer = self._claimer()
         # Torn in a transaction, then the group took its partitions away: were they another's already?
         again = lost or self._torn
-        if again is not None:
-            claimer.take_again(again)
+        taken = None if again is None else claimer.take_again(again)
         self._torn = None
-        if not wanted:
-            self._claimed_number = number
+        if lost is None:
+            taken = claimer.take(self.inspector.ends(wanted)) if wanted else None
+        with self._changed:
+            if number == self._wanted_number:
+                self._unchecked, self._taken_number = taken, number
+
+    def _read_on(self, claim: claims.Claim) -> None:
+        """Have records read under this claim, once the log is found to fit it."""
+        checked = self._check.found(claim)
+        if checked is None:
             return
-        ends = self.inspector.ends(wanted)
-        held = lost.held if lost is not None else claimer.take(ends)
-        if any(one.next_offset > ends[tp].end for tp, one in held.items()):
-            ends = self.inspector.ends(wanted)  # the predecessor read on between our question and our claim
-        nexts = claimer.check(held, ends)
+        with self._working:
+            self._claimer().skip(claim, checked)
         metrics.CLAIMS.inc()
         with self._changed:
-            if number != self._wanted_number:
+            if claim is not self._unchecked:
                 return
             self._claims += 1
-            self._claim, self._lost = claims.Claim(self._claims, held, nexts), None
-            self._claimed_number, self._busy = number, 0
-        self._log.info("claimed", reader=self.reader, partitions=len(held), owner=self.owner)
+            self._claim = dataclasses.replace(claim, number=self._claims, next=checked.nexts)
+            self._unchecked, self._busy = None, 0
+        self._log.info("claimed", reader=self.reader, partitions=len(claim.held), owner=self.owner)
         self._wake()
 
     def _connected(self) -> psycopg.Connection:
@@ -260,23 +260,22 @@ class Lane(abc.ABC):
         return self.connection
 
     def _be_patient(self, error: Exception) -> None:
-        """A server is away: give the claim up, wait, and claim anew."""
+        """A server is away: give the session up, wait, and claim anew."""
         with self._changed:
-            claim = self._claim or self._lost
-            self._claim, self._lost, self._batch, self._busy = None, claim, None, 0
+            claim = self._claim or self._unchecked
+            if claim is not None:
+                claim.owned = False
+            self._claim, self._unchecked, self._batch, self._busy = None, claim, None, 0
         if self.connection is not None:
             self.connection.close()
         self._wake()
-        if self._waits % 20 == 0:
+        if self._patience.says():
             self._log.warning("waiting for a server", error=process.told(error))
-        delay = min(PATIENCE[1], PATIENCE[0] * 2**self._waits)
-        self._waits = min(self._waits + 1, 1000)
-        self._tries += 1
-        time.sleep(delay * (0.5 + random.random() / 2))
+        time.sleep(self._patience.delay())
 
     def lag(self, highwater: Callable[[TP], int | None]) -> tuple[int, float]:
         """Records not read yet, and the age of the oldest: by append time once fetched, else as noticed."""
-        claim = self._claim or self._lost  # while the database is away the lag is what it was, not nothing
+        claim = self._claim or self._unchecked  # while a server is away the lag is what it was, not nothing
         if claim is None:
             return 0, 0.0
         behind = sum(max(0, (highwater(tp) or 0) - offset) for tp, offset in claim.next.items())
@@ -289,7 +288,8 @@ class Lane(abc.ABC):
     def standing(self) -> watchdog.Standing:
         """Where this lane stands, for the watchdog: told by any thread, without a lock."""
         _, nexts = self.claimed()
-        mark = (self._claims, self._tries, self._turns, sum(nexts.values()))
+        tries = self._patience.tries + self._check.patience.tries
+        mark = (self._claims, tries, self._turns, sum(nexts.values()))
         session = watchdog.session(self.connection)
         return watchdog.Standing(self.name, mark, self._thread.ident, nexts, session, idle=not self._wanted)
 

@@ -60,10 +60,9 @@ class RegistryLane(lanes.Lane):
     def opened(self, connection: psycopg.Connection) -> None:
         connection.execute(fold.PLAN)
 
-    def look(self) -> bool:
+    def look(self, claim: claims.Claim) -> bool:
         assert self.connection is not None
-        claim = self._claim
-        if claim is not None and claim.number != self._looked_at:
+        if claim.number not in (0, self._looked_at):
             return True
         return self.again.waits or recalculation.is_filling(self.connection)
 
@@ -82,7 +81,7 @@ class RegistryLane(lanes.Lane):
         for aside in batch.asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
         parked_fold.count(batch.again)
-        if claim.number != self._looked_at and self._at_the_end(claim):
+        if claim.number not in (0, self._looked_at) and self._at_the_end(claim):
             self._first_values()
             self._looked_at = claim.number
         return done.more or self.again.waits

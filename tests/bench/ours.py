@@ -76,7 +76,7 @@ class CounterLane(lanes.Lane):
     def owns(self, tp: TP) -> bool:
         return tp.topic == topics.FACTS and tp.partition % LANES == self._index
 
-    def look(self) -> bool:
+    def look(self, _: claims.Claim) -> bool:
         return False
 
     def opened(self, connection: psycopg.Connection) -> None:

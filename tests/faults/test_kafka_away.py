@@ -1,4 +1,7 @@
-"""Kafka is away while rows fall due: the table follows within a second, the commands arrive afterwards."""
+"""Kafka is away while rows fall due: the table follows within a second, the commands arrive afterwards.
+
+Also when the workers lose their sessions with PostgreSQL meanwhile: homes are owned anew without Kafka.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,21 @@ from tests import stack, traffic
 
 COUNT = 1_000
 MS = timedelta(milliseconds=1)
+END_SESSIONS = """
+select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'worker-% fold-%'
+"""
 
 
 @pytest.mark.capability("CEE-8", "LAW-4")
+@pytest.mark.parametrize(
+    "lost",
+    [
+        pytest.param(False, id="Kafka alone"),
+        pytest.param(True, id="every session with PostgreSQL is lost", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_follow_time_without_kafka_and_commands_come_later(
-    cluster: clusters.Cluster, mortal: stack.Servers
+    cluster: clusters.Cluster, mortal: stack.Servers, lost: bool
 ) -> None:
     ends = datetime.now(UTC).replace(microsecond=0) + timedelta(
         seconds=round(min(15.0, clusters.patience(8)))
@@ -32,6 +45,9 @@ def test_rows_follow_time_without_kafka_and_commands_come_later(
     cluster.settle()
     assert _rows(cluster) == COUNT
     mortal.kafka.kill()
+    if lost:
+        ended = cluster.sql(END_SESSIONS)
+        assert len(ended) >= 3 * 2, "the sessions of every worker's lanes"
     assert datetime.now(UTC) < ends, "the machine is too slow for this test"
 
     stack.eventually(lambda: datetime.now(UTC) > ends, "they are due", 60)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from faust.types import TP
 
 from projections import positions, records, shadow
+from schemas import errors
 from streams import batches, claims, lanes, log
+from tests import stack
 
 TP0 = TP("facts", 0)
 AHEAD = """
@@ -21,63 +25,147 @@ values ('fold', 'facts', 0, 1, 0, %s, 0, now(), now())
 
 
 class _Inspector(log.Inspector):
-    def __init__(self) -> None:
+    """A log that has one record more whenever it is asked; its answers come when `answers` says."""
+
+    def __init__(self, *, answers: bool = True) -> None:
         self.end = 4
+        self.answers = answers
+        self.asked: list[tuple[dict[TP, positions.Held], Any]] = []
 
     def ends(self, tps: Any) -> dict[TP, log.Ends]:
         self.end += 1
         return {tp: log.Ends(0, self.end) for tp in tps}
 
+    def checking(self, held: Any) -> Any:
+        self.asked.append((held, concurrent.futures.Future[log.Checked]()))
+        if self.answers:
+            self.answer()
+        return self.asked[-1][1]
+
+    def answer(self) -> None:
+        held, answer = self.asked[-1]
+        ends = self.ends(held)
+        try:
+            answer.set_result(log.Checked(log.fit(held, ends)[0], ends))
+        except log.Replaced as error:
+            answer.set_exception(error)
+
 
 class _Lane(lanes.Lane):
     reader = path = "fold"
 
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.worked: list[tuple[claims.Claim, Mapping[TP, Any]]] = []
+
     def owns(self, tp: TP) -> bool:
         return True
 
-    def look(self) -> bool:
-        return False
+    def look(self, _: claims.Claim) -> bool:
+        return True
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
+        self.worked.append((claim, spans))
         return False
 
     def _connected(self) -> Any:
         return None
 
 
-def _held(*_: Any) -> dict[TP, positions.Held]:
-    return {TP0: positions.Held(2, 6, None)}
+def _lane(inspector: _Inspector) -> _Lane:
+    lane = _Lane("fold-0", "w", "", inspector, lambda: None)
+    lane.assign(frozenset({TP0}))
+    return lane
+
+
+def _owned(next_offset: int) -> claims.Claim:
+    return claims.Claim(0, {TP0: positions.Held(2, next_offset, None)}, {TP0: next_offset})
+
+
+def _take(monkeypatch: pytest.MonkeyPatch, next_offset: int = 6) -> None:
+    monkeypatch.setattr(claims.Claimer, "take", lambda *_: _owned(next_offset))
 
 
 def test_a_predecessor_that_reads_on_while_we_ask_is_no_replaced_topic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The log ended at 5 when we asked, at 6 when the predecessor's last transaction let us claim."""
-    monkeypatch.setattr(claims.Claimer, "take", _held)
-    lane = _Lane("fold-0", "w", "", _Inspector(), lambda: None)
-    lane.assign(frozenset({TP0}))
-    lane._take_over(1, frozenset({TP0}))
+    _take(monkeypatch)
+    lane = _lane(_Inspector())
+    _claim(lane)
     assert lane.claimed() == (1, {TP0: 6})
 
 
 def test_a_topic_that_ends_before_our_position_is_doubt_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims.Claimer, "take", lambda *_: {TP0: positions.Held(2, 9, None)})
-    lane = _Lane("fold-0", "w", "", _Inspector(), lambda: None)
-    lane.assign(frozenset({TP0}))
+    _take(monkeypatch, 9)
+    lane = _lane(_Inspector())
     with pytest.raises(log.Replaced):
-        lane._take_over(1, frozenset({TP0}))
+        _claim(lane)
+
+
+def test_until_the_log_answers_what_needs_no_records_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka is away when a session is lost and made anew: nothing is fetched, and timers go on."""
+    _take(monkeypatch)
+    again: list[claims.Claim] = []
+
+    def take_again(_: claims.Claimer, lost: claims.Claim) -> claims.Claim:
+        again.append(lost)
+        return _owned(6)
+
+    monkeypatch.setattr(claims.Claimer, "take_again", take_again)
+    inspector = _Inspector()
+    lane = _lane(inspector)
+    _claim(lane)
+    inspector.answers = False
+    lane._be_patient(psycopg.OperationalError("gone"))
+    assert [lane._step(more=False) for _ in range(3)] == [True, False, False]
+    assert [one.number for one in again] == [1], "owned once, by the epochs of the lost claim"
+    assert lane.claimed() == (0, {}), "nothing may be fetched"
+    assert [(one.number, spans) for one, spans in lane.worked[-2:]] == [(0, {}), (0, {})]
+    inspector.asked[-1][1].set_exception(errors.Away("Kafka cannot be reached"))
+    lane._step(more=False)
+    assert lane.claimed() == (0, {})
+    stack.eventually(lambda: not (lane._step(more=False) or inspector.asked[-1][1].done()), "asked again", 5)
+    inspector.answer()
+    lane._step(more=False)
+    assert lane.claimed() == (2, {TP0: 6})
+    assert [one.number for one in again] == [1]
+
+
+def test_an_answer_about_a_claim_of_before_says_nothing_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group gave the partitions anew while the log was asked: another may have read on meanwhile."""
+    _take(monkeypatch)
+    inspector = _Inspector(answers=False)
+    lane = _lane(inspector)
+    lane._step(more=False)
+    lane._step(more=False)
+    lane.assign(frozenset({TP0}))
+    inspector.answer()
+    lane._step(more=False)
+    lane._step(more=False)
+    assert len(inspector.asked) == 2
+    assert lane.claimed() == (0, {})
+    inspector.answer()
+    lane._step(more=False)
+    assert lane.claimed() == (1, {TP0: 6})
 
 
 def _claimed(monkeypatch: pytest.MonkeyPatch) -> _Lane:
-    monkeypatch.setattr(claims.Claimer, "take", _held)
-    lane = _Lane("fold-0", "w", "", _Inspector(), lambda: None)
-    _claim_anew(lane)
+    _take(monkeypatch)
+    lane = _lane(_Inspector())
+    _claim(lane)
     return lane
+
+
+def _claim(lane: _Lane) -> None:
+    before = lane._claims
+    while lane._claims == before:
+        lane._step(more=False)
 
 
 def _claim_anew(lane: _Lane) -> None:
     lane.assign(frozenset({TP0}))
-    lane._take_over(lane._wanted_number, lane._wanted)
+    _claim(lane)
 
 
 def _batch(lane: _Lane, claim: int) -> batches.Batch:

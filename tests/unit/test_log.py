@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from faust.types import TP
@@ -41,10 +41,8 @@ OTHER = world.Entry(topics.FACTS, 0, 7, 1_700_000_000_000, b"another")
 NEXT = world.Entry(topics.FACTS, 0, 8, 1_700_000_000_000, b"next")
 
 
-def compare(monkeypatch: pytest.MonkeyPatch, consumer: _Consumer) -> None:
-    monkeypatch.setattr(log, "reading", lambda _: consumer)
-    inspector: Any = log.Inspector("", None)  # type: ignore[arg-type]
-    asyncio.run(inspector._compare({TP0: (7, records.identity(READ))}))
+def compare(consumer: _Consumer) -> None:
+    asyncio.run(log._compare(cast("Any", consumer), {TP0: (7, records.identity(READ))}))
 
 
 @pytest.mark.parametrize(
@@ -52,10 +50,10 @@ def compare(monkeypatch: pytest.MonkeyPatch, consumer: _Consumer) -> None:
     [(READ,), (READ, NEXT), (NEXT,), ()],
     ids=["the same", "and more", "compacted away", "a span without records"],
 )
-def test_a_log_that_fits(monkeypatch: pytest.MonkeyPatch, there: tuple[world.Entry, ...]) -> None:
-    compare(monkeypatch, _Consumer(*there))
+def test_a_log_that_fits(there: tuple[world.Entry, ...]) -> None:
+    compare(_Consumer(*there))
 
 
-def test_another_record_is_a_replaced_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_record_is_a_replaced_log() -> None:
     with pytest.raises(log.Replaced):
-        compare(monkeypatch, _Consumer(OTHER))
+        compare(_Consumer(OTHER))
