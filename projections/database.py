@@ -9,7 +9,11 @@ Called by: `streams`, `projections.shadow`, tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import psycopg
@@ -47,6 +51,28 @@ def connect(
         )
     except psycopg.OperationalError as error:
         raise errors.Away(f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def hung_up_after(connection: psycopg.Connection, seconds: float) -> Iterator[None]:
+    """Within the `with`, an answer that does not come within so many seconds is an `OperationalError`.
+
+    For whom a way that drops everything in silence must not hold up: the server's own limits do not help.
+    """
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        timer = threading.Timer(seconds, _hang_up, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _hang_up(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # its other end was quicker
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def array(items: Iterable[object]) -> str:

@@ -187,9 +187,14 @@ class reading:  # noqa: N801 - used as a function
         try:
             await self._consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await self._stop()
             raise
         return self._consumer
 
     async def __aexit__(self, *_: object) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        # aiokafka cancels its tasks and awaits them: one that has not begun yet would cancel us.
+        await asyncio.sleep(0)
         await self._consumer.stop()

@@ -36,7 +36,7 @@ from streams import log, process
 TICK: Final = 1.0
 LOOKS: Final = 3  # close looks within the time after which a thread counts as stuck
 LAST_RESORT: Final = 3
-KAFKA_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0  # for each server, in a close look
 LOOP: Final = "event loop"
 
 # Purpose: how long ago the sessions of threads began or ended a statement.
@@ -117,10 +117,13 @@ class Eyes:
         self._kafka, self._dsn, self._owner = kafka, dsn, owner
 
     def with_work(self, standings: Sequence[Standing], seconds: float) -> set[str]:
-        """Names of those that have work they could do; none while a server is away."""
+        """Names of those that have work they could do; none while a server is away or silent. A session is
+        at work whose last statement began or ended less than `seconds` ago.
+        """
+        patience = min(ANSWER_SECONDS, LOOKS * seconds)
         try:
-            at_work = self._at_work(standings, seconds)
-            ends = asyncio.run(self._ends({tp for one in standings for tp in one.nexts}))
+            at_work = self._at_work(standings, seconds, patience)
+            ends = asyncio.run(self._ends({tp for one in standings for tp in one.nexts}, patience))
         except (errors.Away, psycopg.Error, aiokafka.errors.KafkaError, TimeoutError, OSError):
             return set()
         return {
@@ -130,19 +133,22 @@ class Eyes:
             and (not one.nexts or any(ends[tp] > offset for tp, offset in one.nexts.items()))
         }
 
-    def _at_work(self, standings: Sequence[Standing], seconds: float) -> set[int | None]:
+    def _at_work(self, standings: Sequence[Standing], seconds: float, patience: float) -> set[int | None]:
         """Sessions that do one statement after another, however long the whole takes."""
         asked = [one.backend for one in standings if one.backend is not None]
-        with database.connect(
-            self._dsn, "heed_ops", f"{self._owner} watchdog", statement_seconds=5
-        ) as connection:
+        with (
+            database.connect(
+                self._dsn, "heed_ops", f"{self._owner} watchdog", statement_seconds=5
+            ) as connection,
+            database.hung_up_after(connection, patience),
+        ):
             found = connection.execute(SESSIONS, (asked,)).fetchall()
         return {pid for pid, age in found if age < seconds}
 
-    async def _ends(self, wanted: Iterable[TP]) -> dict[TP, int]:
+    async def _ends(self, wanted: Iterable[TP], patience: float) -> dict[TP, int]:
         """Where reading ends now; open transactions of producers are not read."""
         asked = [aiokafka.TopicPartition(*tp) for tp in wanted]
-        async with asyncio.timeout(KAFKA_SECONDS), log.reading(self._kafka) as consumer:
+        async with asyncio.timeout(patience), log.reading(self._kafka) as consumer:
             return {TP(*tp): end for tp, end in (await consumer.end_offsets(asked)).items()}
 
 
@@ -183,7 +189,7 @@ class Watchdog:
                 self._look(now)
             except Stuck as stuck:
                 process.die(stuck)
-            except Exception as error:  # one that cannot look is no reason to end what works
+            except (Exception, asyncio.CancelledError) as error:  # no reason to end what works
                 structlog.get_logger().warning("the watchdog could not look", error=type(error).__name__)
 
     def _look(self, now: float) -> None:

@@ -1,12 +1,14 @@
 """A TCP proxy that can drop connections in silence, as a stuck load balancer or firewall does.
 
 Promises: `freeze` forwards nothing more on the connections that stand (their ends go on believing in them:
-keepalives are answered here); connections made afterwards work. `close` ends all.
+keepalives are answered here); connections made afterwards work. An end or a reset is
+passed on, and leaving the context ends all.
 Called by the fault tests.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Self
@@ -57,7 +59,8 @@ class Proxy:
                 if source in self._frozen:
                     return
                 sink.sendall(data)
-            if source not in self._frozen:
-                sink.shutdown(socket.SHUT_WR)
         except OSError:
-            return
+            pass  # a reset is an end too, which the other side must hear of
+        if source not in self._frozen:
+            with contextlib.suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)

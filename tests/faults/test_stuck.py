@@ -5,16 +5,42 @@ are waited for, however long.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from streams import watchdog
 from tests import cluster as clusters
 from tests import stack, traffic
 from tests.faults import proxy
 
 SECONDS = 6
+SLEEPS = "select 1, 1.0 from pg_sleep(3) where 1 <> all(%s::int[])"
+ASLEEP = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+
+
+def test_a_watchdog_whose_own_session_is_dropped_in_silence_looks_again(
+    servers: stack.Servers, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last resort would end a worker that works."""
+    standings = [watchdog.Standing("fold-0", 0)]
+    with proxy.Proxy(servers.postgres.port) as between:
+        dsn = database.replace(f":{servers.postgres.port}/", f":{between.port}/")
+        eyes = watchdog.Eyes(servers.bootstrap, dsn, "worker-1")
+        assert eyes.with_work(standings, SECONDS) == {"fold-0"}
+        with monkeypatch.context() as slow:
+            slow.setattr(watchdog, "SESSIONS", SLEEPS)
+            slow.setattr(watchdog, "ANSWER_SECONDS", 4.0)
+            frozen = threading.Thread(target=_freeze_asleep, args=(database, between))
+            frozen.start()
+            began = time.monotonic()
+            assert eyes.with_work(standings, SECONDS) == set()
+            assert time.monotonic() - began >= 4.0
+            frozen.join()
+        assert eyes.with_work(standings, SECONDS) == {"fold-0"}
 
 
 @pytest.mark.slow
@@ -53,6 +79,12 @@ def test_a_worker_that_stands_still_ends_as_stuck_and_a_successor_goes_on(
         cluster.settle()
         cluster.check()
         cluster.close()
+
+
+def _freeze_asleep(dsn: str, between: proxy.Proxy) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        stack.eventually(lambda: connection.execute(ASLEEP).fetchone() is not None, "the look is asleep")
+    between.freeze()
 
 
 def _servers_that_are_away_are_waited_for(mortal: stack.Servers, worker: stack.Process) -> None:

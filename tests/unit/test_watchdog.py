@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import threading
 import time
+from typing import cast
 
 import pytest
 
@@ -100,3 +101,26 @@ def test_an_event_loop_that_runs_nothing_is_found_with_the_place_where_it_stands
     assert stuck.exit_code == 3
     assert "event loop has work and has not got on for" in str(stuck)
     assert " wait" in str(stuck)
+
+
+def test_a_close_look_that_is_cancelled_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may cancel whoever awaits it; the next look is taken all the same."""
+    looks = threading.Semaphore(0)
+
+    class Eyes:
+        def with_work(self, *_: object) -> set[str]:
+            looks.release()
+            raise asyncio.CancelledError
+
+    async def watched() -> None:
+        stands = watchdog.Standing("fold-0", 0)
+        dog = watchdog.Watchdog(0.2, lambda: [stands], cast("watchdog.Eyes", Eyes()))
+        dog.start()
+        for _ in range(3):
+            assert await asyncio.to_thread(looks.acquire, timeout=10)
+        dog.stop()
+
+    monkeypatch.setattr(process, "die", pytest.fail)
+    monkeypatch.setattr(watchdog, "TICK", 0.01)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
+    asyncio.run(watched())
