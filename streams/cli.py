@@ -42,10 +42,27 @@ def main() -> None:
     except errors.HeedError as error:
         sys.stderr.write(f"heed: {error}\n")
         sys.exit(error.exit_code)
-    except Exception:
+    except Exception as error:
+        if _away(error):
+            said = str(error).strip().partition("\n")[0]
+            sys.stderr.write(
+                f"heed: a server went away meanwhile ({type(error).__name__}: {said}): try again.\n"
+            )
+            sys.exit(errors.Away.exit_code)
         # A fault of ours: its trace is for the report; the exit code must not read as "with differences"
         traceback.print_exc()
         sys.exit(errors.Doubt.exit_code)
+
+
+def _away(error: Exception) -> bool:
+    import aiokafka.errors
+    import psycopg
+
+    from projections import database
+
+    if isinstance(error, psycopg.Error):
+        return database.is_away(error)
+    return isinstance(error, aiokafka.errors.KafkaError)
 
 
 @app.command()

@@ -13,34 +13,21 @@ import argparse
 import json
 import random
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from deploy import processes
 from schemas import topics
 from tests import stack
 from tests.oracle import broker, database
-from tests.soak import checker, final, history, inflict, load, plan, report, rig, watch
+from tests.soak import checker, final, history, inflict, load, plan, report, rig, steps, watch
 
 BURST: Final = 20_000  # events whose way to the rows shows the capacity
 SETTLE_SECONDS: Final = 300.0
-AWAY: Final = 69
-# What an operator does meanwhile: at which share of the run, under which name, by which command.
-STEPS: Final = (
-    (0.15, "check", ("replay", "--check")),
-    (0.35, "swap", ("replay",)),
-    (0.55, "back", ("replay", "--back")),
-    (0.65, "drop-old", ("replay", "--drop-old")),
-    (0.70, "swap", ("replay",)),
-    (0.90, "drop-old", ("replay", "--drop-old")),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,17 +120,17 @@ class Soak:
         """Inflict the plan, with the operator's steps in between."""
         seconds = self.minutes * 60
         faults = plan.plan(self.seed, seconds, disk=stand.disks, only=self.only)
-        operator = Operator(stand, write, seconds)
+        tasks = steps.Operator(stand, write, seconds)
         breaker = inflict.Breaker(stand, faults, write)
         until = time.monotonic() + seconds
         try:
-            while time.monotonic() < until or operator.busy:
+            while time.monotonic() < until or tasks.busy:
                 stand.watch(0.05)
                 breaker.step()
-                operator.step()
+                tasks.step()
                 assert time.monotonic() < until + SETTLE_SECONDS, "the operator's last command does not end"
         finally:
-            operator.close()
+            tasks.close()
             breaker.close()
 
     def _capacity(self, stand: rig.Rig, write: history.Writer) -> float:
@@ -162,84 +149,14 @@ class Soak:
         stand.wait(lambda: not stand.sql("select 1 from heed_ops.outbox limit 1"), "the outbox is empty", 60)
 
     def _last_check(self, stand: rig.Rig, write: history.Writer) -> None:
-        operator = Operator(stand, write, 0.0, [(0.0, "last check", ("replay", "--check"))])
+        tasks = steps.Operator(stand, write, 0.0, [(0.0, "last check", ("replay", "--check"))])
         try:
-            operator.step()
-            while operator.busy:
+            tasks.step()
+            while tasks.busy:
                 stand.watch(0.1)
-                operator.step()
+                tasks.step()
         finally:
-            operator.close()
-
-
-class Operator:
-    """Runs the steps when they are due, one after the other; again while a server is away."""
-
-    def __init__(
-        self,
-        stand: rig.Rig,
-        write: history.Writer,
-        seconds: float,
-        steps: Sequence[tuple[float, str, tuple[str, ...]]] | None = None,
-    ) -> None:
-        self._rig, self._write = stand, write
-        self._due = [(share * seconds, name, command) for share, name, command in (steps or _known(stand))]
-        self._began = time.monotonic()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._output: IO[bytes] | None = None
-        self._since = self._again = 0.0
-        self._tries = 0
-
-    @property
-    def busy(self) -> bool:
-        return self._process is not None or self._tries > 0
-
-    def step(self) -> None:
-        """Begin what is due; see to what runs."""
-        if self._process is not None:
-            if self._process.poll() is not None:
-                self._ended(self._process.returncode)
-        elif self._due and time.monotonic() - self._began >= max(self._due[0][0], self._again):
-            self._begin()
-
-    def _begin(self) -> None:
-        command = self._due[0][2]
-        if not self._tries:
-            self._since = time.time()
-            self._rig.say(f"heed {' '.join(command)}")
-        self._tries += 1
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        env = stack.servers_env(self._rig.bootstrap, self._rig.dsn)
-        self._process = processes.spawn(
-            [stack.HEED, *command],
-            env=stack.clean_env({**env, "HEED_HOME": str(self._rig.home / "heed")}),
-            cwd=stack.ROOT, stdout=self._output, stderr=self._output,
-        )  # fmt: skip
-
-    def _ended(self, code: int) -> None:
-        _, name, _ = self._due[0]
-        assert self._output is not None
-        self._output.seek(0)
-        last = processes.telling_line(self._output.read().decode("utf-8", "replace"))[-200:]
-        self._output.close()
-        self._process = None
-        if code == AWAY:  # a server was taken away under it
-            self._again = time.monotonic() - self._began + 1.0
-            return
-        note = f"{last} (tries: {self._tries})"
-        self._rig.say(f"{name}: exit {code}: {note}")
-        self._write.write(history.Step(name, self._since, time.time(), code, note))
-        self._due.pop(0)
-        self._tries = 0
-        if name in ("swap", "back") and self._rig.stops is not None:
-            self._rig.stops.fit()
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._output is not None:
-            self._output.close()
+            tasks.close()
 
 
 class _Chooser:
@@ -255,12 +172,6 @@ class _Chooser:
         latest = self._first + int((time.monotonic() - self._began) * self._told.rate)
         number = latest - dice.randrange(int(130 * self._told.rate) + 1)
         return f"{load.TIMERS}{max(0, number) // 200 * 200 + 7}"
-
-
-def _known(stand: rig.Rig) -> list[tuple[float, str, tuple[str, ...]]]:
-    """The steps that this version of Heed knows."""
-    _, told = stand.heed("replay", "--help").finish()
-    return [one for one in STEPS if one[1] == "check" or "--back" in told]
 
 
 def _ready(stand: rig.Rig) -> bool:
