@@ -64,7 +64,7 @@ lock: ## Resolve the dependencies anew into requirements/lock.txt (needs uv)
 clean: ## Stop the stack, remove its data and every cache; the environment stays
 	@if [ -x $(BIN)/heed ]; then $(BIN)/heed down; fi
 	@if [ -e "$(HEED_HOME)/keeper" ]; then rm -rf "$(HEED_HOME)"; fi
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): requirements/lock.txt pyproject.toml

@@ -101,6 +101,12 @@ def none(offenders: Iterable[str]) -> None:
     assert not listed, "\n  " + "\n  ".join(listed)
 
 
+def test_what_tools_leave_behind_is_not_kept() -> None:
+    tops = {path.relative_to(ROOT).parts[0] for path in files()}
+    hidden = {top for top in tops if top.startswith(".")}
+    assert hidden <= {".ci", ".gitignore"}, "tell .gitignore and `make clean` of it"
+
+
 def test_lines_fit() -> None:
     none(
         f"{name}:{number}: {len(line)} columns, {COLUMNS} fit"
