@@ -118,7 +118,9 @@ def _send(
     history = demo_history.tell(marks.options, marks.anchor)
     started = time.monotonic()
     ended = threading.Event()
-    by_http = demo_send.ByHttp(_url(stack, home), history.by_http, marks.http_batches, ended)
+    by_http = demo_send.ByHttp(
+        _url(stack, home), history.by_http, marks.http_batches, ended, key=stack["key"]
+    )
     by_kafka = demo_send.ByKafka(stack["bootstrap"], history.by_kafka, marks.kafka_runs, ended)
     watch = demo_report.Watch(stack)
     try:

@@ -221,13 +221,14 @@ def show(report: Report, stack: dict[str, Any], home: Path, console: Console) ->
     _say(console)
     for name, value in (
         ("API", stack["url"]),
+        ("key", stack["key"] or "none is needed as long as none was made (heed keys create)"),
         ("dashboards", stack["dashboard_dsn"]),
         ("database", stack["dsn"]),
         ("Kafka", stack["bootstrap"]),
     ):
         _say(console, f"{name:<11}{value}")
     _say(console)
-    for line in _next_things(stack["url"], home):
+    for line in _next_things(stack["url"], stack["key"], home):
         _say(console, line)
 
 
@@ -251,16 +252,17 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _next_things(url: str, home: Path) -> list[str]:
+def _next_things(url: str, key: str | None, home: Path) -> list[str]:
     event = (
         '{"specversion":"1.0","source":"urn:me","type":"mail.clicked","subject":"contact:ada",'
         '"data":{"mailing_id":"my-first","url":"https://example.org/"}}'
     )
+    curl = f"  curl -s -H 'Authorization: Bearer {key}' {url}" if key else f"  curl -s {url}"
     elsewhere = "" if home.resolve() == Path(".heed").resolve() else f"HEED_HOME={shlex.quote(str(home))} "
     return [
         "One click, and its row:",
-        f"  curl -s {url}/v1/events -H 'Content-Type: application/json' -d '{event}'",
-        f"  curl -s {url}/v1/contacts/ada/engagement",
+        f"{curl}/v1/events -H 'Content-Type: application/json' -d '{event}'",
+        f"{curl}/v1/contacts/ada/engagement",
         "The whole log folded again, held against the live rows:",
         f"  {elsewhere}.venv/bin/heed replay --check",
         "The same rows by brute force, from code that shares nothing with Heed:",

@@ -52,14 +52,20 @@ class ByHttp:
     """Posts batches from `first` on; several are under way at a time."""
 
     def __init__(
-        self, url: Callable[[], str], bodies: Sequence[bytes], first: int, stop: threading.Event
+        self,
+        url: Callable[[], str],
+        bodies: Sequence[bytes],
+        first: int,
+        stop: threading.Event,
+        *,
+        key: str | None = None,
     ) -> None:
         self.done = first
         self.sent = 0
         self.retries = 0
         self.outcomes: Counter[str] = Counter()
         self.failure: Exception | None = None
-        self._url, self._bodies, self._stop = url, bodies, stop
+        self._url, self._bodies, self._stop, self._key = url, bodies, stop, key
         self._next, self._finished = first, set[int]()
         self._lock = threading.Lock()
         self._threads = [
@@ -74,7 +80,7 @@ class ByHttp:
         return any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
-        connection = _Connection(self._url, self._stop)
+        connection = _Connection(self._url, self._stop, self._key)
         try:
             while (unit := self._take()) is not None:
                 batch = self._bodies[unit * BATCH : (unit + 1) * BATCH]
@@ -113,8 +119,11 @@ class _Stopped(Exception):
 class _Connection:
     """One connection that is kept, and made anew when the API was away."""
 
-    def __init__(self, url: Callable[[], str], stop: threading.Event) -> None:
+    def __init__(self, url: Callable[[], str], stop: threading.Event, key: str | None) -> None:
         self._url, self._stop = url, stop
+        self._head = {"Content-Type": "application/json"}
+        if key is not None:
+            self._head["Authorization"] = f"Bearer {key}"
         self._connection: http.client.HTTPConnection | None = None
         self._retries = 0
 
@@ -146,7 +155,7 @@ class _Connection:
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection(urlsplit(self._url()).netloc, timeout=30)
-            self._connection.request("POST", "/v1/events", body, {"Content-Type": "application/json"})
+            self._connection.request("POST", "/v1/events", body, self._head)
             response = self._connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -154,6 +163,11 @@ class _Connection:
             return type(error).__name__
         if response.status in BUSY:
             return f"it answers {response.status}"
+        if response.status in (401, 403):
+            raise errors.Usage(
+                "The API asks for a key, and the demo has none that it takes. On servers of yours"
+                " `heed up` makes none: start it with --no-demo."
+            )
         answer = orjson.loads(text)
         if response.status not in (202, 400) or "outcomes" not in answer:
             raise errors.Doubt(f"the API answered {response.status} to a batch of the demo's history.")

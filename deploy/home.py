@@ -1,8 +1,8 @@
 """HEED_HOME: who keeps it, which ports it had, which processes run for it, and `stack.json` for tools.
 
-Promises: one keeper a home (a lock that dies with its holder); every file is replaced whole. `stack.json` has
-the shape of docs, `prometheus/targets.json` that of Prometheus; the other files are ours alone. Called by
-`deploy.local`, `deploy.supervisor` and `deploy.watch`.
+Promises: one keeper a home (a lock that dies with its holder); every file is replaced whole, and only its
+owner can read it. `stack.json` has the shape of docs, `prometheus/targets.json` that of Prometheus; the other
+files are ours alone. Called by `deploy.local`, `deploy.local_key`, `deploy.supervisor` and `deploy.watch`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from deploy import processes
 from schemas import errors
@@ -93,6 +93,22 @@ class Home:
         """What `stack.json` says, if a stack was up."""
         told = self._read("stack.json")
         return dict(told) if told else None
+
+    def key(self) -> dict[str, str] | None:
+        """The key of the stack, `{"id", "key"}`, if one was made and its file is whole."""
+        told = self._read("key.json")
+        known = isinstance(told, dict) and all(isinstance(told.get(name), str) for name in ("id", "key"))
+        return dict(told) if known else None
+
+    def write_key(self, key: Mapping[str, str]) -> None:
+        self._write("key.json", dict(key))
+
+    def open_log(self) -> IO[bytes]:
+        """What a detached `heed up` prints; the key stands in it, so it is its owner's alone."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        log = self.log.open("ab")
+        os.fchmod(log.fileno(), 0o600)
+        return log
 
     def write_targets(self, targets: Sequence[Mapping[str, Any]]) -> None:
         """What Prometheus shall scrape, as its `file_sd` reads it; with the settings of its own beside it."""

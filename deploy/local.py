@@ -1,9 +1,9 @@
 """`heed up` and `heed down`: the whole of Heed on one machine, from nothing.
 
 `up` starts Kafka and PostgreSQL (or uses HEED_KAFKA and HEED_POSTGRES), makes topics and tables, starts three
-workers and the API, plays the demo and stays until Ctrl-C, SIGTERM or `heed down`. Promises: data stays in
-HEED_HOME and the next `up` goes on with it, also after a kill -9; no process is left behind; two homes run
-side by side. What is missing ends it with one sentence.
+workers and the API, makes a key (on servers of its own), plays the demo and stays until Ctrl-C, SIGTERM or
+`heed down`. Promises: data stays in HEED_HOME and the next `up` goes on with it, also after a kill -9; no
+process is left behind; two homes run side by side. What is missing ends it with one sentence.
 
 Limits: this machine only, loopback only; needs a checkout and the environment that `make` installs. Called by
 `streams.cli`, which registers both commands.
@@ -97,6 +97,8 @@ def _report(stack: Stack, home: Home, asked: Asked, supervisor: Supervisor, code
         print(json.dumps(home.stack()), flush=True)
     elif not asked.demo:
         supervisor.say(f"API {stack.url}; every address stands in {home.path / 'stack.json'}.")
+        if stack.key is not None:
+            supervisor.say(f"key {stack.key}")
     if asked.exit_after_demo:
         return
     supervisor.say(f"Prometheus and its alerts over this stack: {watch.told(home)}")
@@ -126,10 +128,9 @@ def stop(home: Home) -> bool:
 
 def _detach(home: Home, as_json: bool) -> int:
     """Starts the same command in a session of its own, shows what it prints until it says so, and returns."""
-    home.path.mkdir(parents=True, exist_ok=True)
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     told, tell = os.pipe()
-    with home.log.open("ab") as log:
+    with home.open_log() as log:
         seen = log.tell()
         child = subprocess.Popen(
             [HEED, *arguments],

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from deploy import processes
+from deploy import local_key, processes
 from deploy.home import Home
 from deploy.kafka import Kafka
 from deploy.postgres import DASHBOARD_ROLE, Postgres
@@ -66,9 +66,10 @@ class Stack:
         self._ports: dict[str, int] = {}
         self._bootstrap = settings.kafka
         self._dsn = settings.postgres
+        self.key: str | None = None
 
     def start(self) -> None:
-        """Servers, topics, tables, workers, API; returns when the API says it is ready."""
+        """Servers, topics, tables, workers, API, key; returns when the API says it is ready."""
         began = time.monotonic()
         left = self._home.end_leftovers()
         if left:
@@ -79,6 +80,8 @@ class Stack:
             self._start_heed("worker", f"worker-{number}", {"HEED_WORKER_NAME": f"worker-{number}"})
         self._start_heed("api", "api", {})
         self._wait_until_ready()
+        if not (self._settings.kafka or self._settings.postgres):
+            self.key = local_key.hold(self._home, self.url, self._make_key, self._supervisor.watch)
         self._supervisor.tell(self.facts())
         self._supervisor.say(
             f"{WORKERS} workers and the API are ready after {time.monotonic() - began:.1f} s"
@@ -89,7 +92,7 @@ class Stack:
         workers = [self._ports[f"worker-{number}"] for number in range(1, WORKERS + 1)]
         return {
             "url": self.url,
-            "key": None,
+            "key": self.key,
             "dsn": self._dsn,
             "dashboard_dsn": dashboard_dsn(self._dsn),
             "bootstrap": self._bootstrap,
@@ -168,16 +171,21 @@ class Stack:
             server.wait()
             self._supervisor.say(f"{what} is ready")
 
+    def _make_key(self) -> dict[str, Any]:
+        output = self._finish(self._command(*local_key.MAKE), *local_key.MAKE)
+        made: dict[str, Any] = json.loads(next(line for line in output.splitlines() if '"key"' in line))
+        return made
+
     def _command(self, *arguments: str) -> processes.Command:
         return processes.Command([HEED, *arguments], cwd=ROOT, env=self._env({}))
 
-    def _finish(self, command: processes.Command, *arguments: str) -> None:
-        """Waits for a command; runs it again for a while when a server that is not ours is still starting."""
+    def _finish(self, command: processes.Command, *arguments: str) -> str:
+        """Waits for a command, and again for a while when a server is still starting; gives its output."""
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             code, output = command.finish(self._supervisor.pause)
             if code == 0:
-                return
+                return output
             if code != errors.Away.exit_code or time.monotonic() > until:
                 break
             self._supervisor.pause(1)

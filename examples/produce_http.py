@@ -1,4 +1,4 @@
-"""Tells Heed of one click by HTTP: HEED_URL=http://127.0.0.1:8080 python produce_http.py"""
+"""Tells Heed of one click by HTTP: HEED_URL=http://127.0.0.1:8080 HEED_KEY=heed_… python produce_http.py"""
 
 import http.client
 import json
@@ -14,6 +14,8 @@ event = {
     "data": {"mailing_id": "spring-2026", "url": "https://example.org/spring"},
 }
 heed = http.client.HTTPConnection(os.environ["HEED_URL"].removeprefix("http://"), timeout=10)
-heed.request("POST", "/v1/events", json.dumps(event), {"Content-Type": "application/cloudevents+json"})
+key = "Bearer " + os.environ["HEED_KEY"]
+head = {"Authorization": key, "Content-Type": "application/cloudevents+json"}
+heed.request("POST", "/v1/events", json.dumps(event), head)
 answer = heed.getresponse()
 print(answer.status, answer.read().decode())

@@ -40,7 +40,7 @@ KINDS = {*RUN, "text", "text answer", "json"}
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 MARK = "\x1e"  # stands between the outputs of two blocks
 # Read by the examples and by the local stack, no settings of Heed's.
-OTHER_VARIABLES = {"HEED_URL", "HEED_CACHE", "HEED_DASHBOARDS"}
+OTHER_VARIABLES = {"HEED_URL", "HEED_KEY", "HEED_CACHE", "HEED_DASHBOARDS"}
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -108,7 +108,8 @@ def test_the_blocks_of_a_page_run(page: Path, told: dict[str, Any]) -> None:
     )
     env = {**told["env"], "DASHBOARD": told["dashboard_dsn"], "PATH": path}
     if page.name != "README.md":  # which finds them by itself
-        env |= {"HEED_URL": told["url"], "HEED_KAFKA": told["bootstrap"], "HEED_POSTGRES": told["dsn"]}
+        env |= {"HEED_URL": told["url"], "HEED_KEY": told["key"]}
+        env |= {"HEED_KAFKA": told["bootstrap"], "HEED_POSTGRES": told["dsn"]}
     # A reader has set none of these; make gives its own arguments on to the make of a block.
     for name in ("PYTHONSAFEPATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"):
         env.pop(name, None)

@@ -25,11 +25,12 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 class Kept(http.server.BaseHTTPRequestHandler):
     """Answers 202 to everything and keeps it."""
 
-    requests: ClassVar[list[tuple[str, str, bytes]]] = []
+    requests: ClassVar[list[tuple[str, str, str, bytes]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.requests.append((self.path, self.headers["Content-Type"], body))
+        asks = self.headers["Authorization"]
+        self.requests.append((self.path, asks, self.headers["Content-Type"], body))
         answer = b'{"outcomes": [{"id": "1", "status": "accepted"}]}'
         self.send_response(202)
         self.send_header("Content-Length", str(len(answer)))
@@ -56,7 +57,7 @@ def test_the_examples_for_http(url: str, command: list[str]) -> None:
     done = subprocess.run(
         command,
         cwd=EXAMPLES,
-        env={"PATH": os.environ["PATH"], "HEED_URL": url},
+        env={"PATH": os.environ["PATH"], "HEED_URL": url, "HEED_KEY": "heed_mine"},
         capture_output=True,
         text=True,
         timeout=30,
@@ -64,8 +65,8 @@ def test_the_examples_for_http(url: str, command: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"status": "accepted"' in done.stdout
-    ((path, kind, body),) = Kept.requests
-    assert (path, kind) == ("/v1/events", "application/cloudevents+json")
+    ((path, asks, kind, body),) = Kept.requests
+    assert (path, asks, kind) == ("/v1/events", "Bearer heed_mine", "application/cloudevents+json")
     outcome = admission.admit(
         body,
         at=datetime.now(UTC),

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy import local_key
+from deploy.home import Home
 from deploy.processes import free_ports
 from schemas.topics import all_topics
 from tests import cluster as clusters
@@ -112,3 +114,36 @@ def test_what_no_key_is(cluster: clusters.Cluster, urls: tuple[str, str]) -> Non
         assert answer.status_code == 400, body
     open_ = ("/health/live", "/openapi.json", "/asyncapi.json", "/metrics", "/docs/errors.md")
     assert [status(urls[0], None, path) for path in open_] == [200] * len(open_)
+
+
+def test_the_key_of_the_local_stack(cluster: clusters.Cluster, urls: tuple[str, str], tmp_path: Path) -> None:
+    """Made once, the same at every start; lost or revoked, another takes its place, and stands alone."""
+    home, url = Home(tmp_path), urls[0]
+    operator = heed(cluster, "keys", "create", "operator", "--scope", "administer")["key"]
+    becomes(url, operator, 200)
+    head = {"Authorization": f"Bearer {operator}"}
+
+    def make() -> Any:
+        body = {"name": local_key.NAME, "scopes": ["ingest", "administer"]}
+        return httpx.post(f"{url}/v1/keys", json=body, headers=head).json()
+
+    def standing() -> int:
+        listed = httpx.get(f"{url}/v1/keys", headers=head).json()["items"]
+        return sum(one["name"] == local_key.NAME and one["revoked_at"] is None for one in listed)
+
+    first = local_key.hold(home, url, lambda: heed(cluster, *local_key.MAKE[:-1]))
+    assert status(url, first) == 200
+    assert (local_key.hold(home, url, make), standing()) == (first, 1)
+    (home.path / "key.json").unlink()
+    second = local_key.hold(home, url, make)
+    assert second != first and standing() == 1
+    becomes(url, first, 401)
+    assert status(url, second) == 200
+    kept = home.key()
+    assert kept is not None and (home.path / "key.json").stat().st_mode & 0o777 == 0o600
+    httpx.post(f"{url}/v1/keys/{kept['id']}/revoke", headers=head).raise_for_status()
+    becomes(url, second, 401)
+    third = local_key.hold(home, url, make)
+    assert (status(url, third), standing()) == (200, 1)
+    (home.path / "key.json").write_text('{"id": 1, "key": "x"')
+    assert local_key.hold(home, url, make) not in (first, second, third)

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from schemas import topics
-from tests import stack
+from tests import stack, traffic
 
 SMALL = ("--contacts", "80", "--mailings", "6")
 ROLES = ["api", "kafka", "postgres", "supervisor", "worker", "worker", "worker"]
@@ -59,6 +60,13 @@ class Local:
         read = json.loads((self.home / "prometheus" / "targets.json").read_bytes())
         return sorted((one["labels"]["role"], one["labels"]["name"], one["targets"][0]) for one in read)
 
+    def status(self, path: str, key: str | None = None, body: bytes | None = None) -> int:
+        """What the API answers."""
+        head = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        return httpx.request(
+            "GET" if body is None else "POST", self.told()["url"] + path, content=body, headers=head
+        ).status_code
+
     def is_ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.told()['url']}/health/ready", timeout=5) as answer:
@@ -80,6 +88,7 @@ def test_up_detached_restarts_what_dies_survives_its_own_death_and_goes_down(loc
     shown = local.up()
     assert "The ten most engaged contacts" in shown
     _has_the_shape_of_the_docs(local.told())
+    _asks_for_its_key(local, shown)
     targets = local.targets()
     assert [name for _, name, _ in targets] == ["api", "worker-1", "worker-2", "worker-3"]
     assert {f"http://{address}/metrics" for _, _, address in targets} == set(local.told()["metrics"])
@@ -123,10 +132,30 @@ def _has_the_shape_of_the_docs(told: Mapping[str, Any]) -> None:
     ]
     assert sorted(row["role"] for row in told["processes"]) == ROLES
     assert all(list(row) == ["role", "pid", "port"] for row in told["processes"])
-    assert told["key"] is None and told["group"] == "heed"
+    assert told["group"] == "heed"
     for url in told["metrics"]:
         with urllib.request.urlopen(url, timeout=5) as answer:
             assert b"heed_build_info" in answer.read()
+
+
+def _asks_for_its_key(local: Local, shown: str) -> None:
+    """It is printed, needed, and does what the docs say; no file that holds it is for others to read."""
+    key = local.told()["key"]
+    assert f"key        {key}\n" in shown
+    for path in ("/v1/settings/zone", "/v1/contacts/ada/engagement"):
+        stack.eventually(lambda path=path: local.status(path) == 401, f"{path} asks for a key")  # type: ignore[misc]
+        assert local.status(path, key) == 200
+    assert local.status("/v1/events", key, traffic.click("ada")) == 202
+    holding = {path.name for path in local.home.rglob("*") if path.is_file() and key.encode() in _read(path)}
+    assert holding == {"key.json", "stack.json", "up.log"}, "and neither Kafka's nor PostgreSQL's files"
+    assert {(local.home / name).stat().st_mode & 0o777 for name in holding} == {0o600}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # a server's file that has gone since
+        return b""
 
 
 def _hold_kafka(local: Local) -> None:
@@ -185,7 +214,9 @@ def test_servers_of_yours_are_used_and_left_alone(
     up = launch.heed("up", "--no-demo", env=env)
     up.wait_for("Ctrl-C or `heed down` stops it", timeout=120)
     told = local.told()
-    assert (told["bootstrap"], told["dsn"]) == (servers.bootstrap, dsn)
+    assert (told["bootstrap"], told["dsn"], told["key"]) == (servers.bootstrap, dsn, None)
+    assert local.status("/v1/contacts/ada/engagement") == 200, "no key was made behind anybody's back"
+    assert not (local.home / "key.json").exists()
     assert {row["role"] for row in told["processes"]} == {"worker", "api", "supervisor"}
     assert up.terminate() == 0
     assert not local.left()

@@ -161,10 +161,12 @@ class Door(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     taken: list[dict[str, Any]]
     answers: Iterator[int]
+    key: str
 
     def do_POST(self) -> None:
         events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status = next(self.answers, 202)
+        asks = self.headers["Authorization"] == f"Bearer {self.key}"
+        status = next(self.answers, 202) if asks else 401
         if status == 202:
             self.taken.extend(events)
         outcomes = [{"id": event["id"], "status": "accepted"} for event in events]
@@ -180,7 +182,7 @@ class Door(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def door() -> Iterator[tuple[str, type[Door]]]:
-    handler = type("OneDoor", (Door,), {"taken": [], "answers": iter(())})
+    handler = type("OneDoor", (Door,), {"taken": [], "answers": iter(()), "key": "heed_demo"})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -208,7 +210,7 @@ def test_what_is_busy_is_tried_again_and_counts_once(door: tuple[str, type[Door]
     url, handler = door
     handler.answers = iter([503, 202, 503, 429, 202])
     number = demo_send.BATCH * 7 + 3
-    way = demo_send.ByHttp(lambda: url, bodies(number), 0, threading.Event())
+    way = demo_send.ByHttp(lambda: url, bodies(number), 0, threading.Event(), key="heed_demo")
     settle(way)
     assert way.failure is None
     assert (way.done, way.sent, way.retries) == (8, number, 3)
@@ -218,7 +220,7 @@ def test_what_is_busy_is_tried_again_and_counts_once(door: tuple[str, type[Door]
 
 def test_it_goes_on_where_it_was(door: tuple[str, type[Door]]) -> None:
     url, handler = door
-    way = demo_send.ByHttp(lambda: url, bodies(demo_send.BATCH * 3), 2, threading.Event())
+    way = demo_send.ByHttp(lambda: url, bodies(demo_send.BATCH * 3), 2, threading.Event(), key="heed_demo")
     settle(way)
     assert (way.done, way.sent) == (3, demo_send.BATCH)
     assert min(int(event["id"]) for event in handler.taken) == 2 * demo_send.BATCH
@@ -227,17 +229,27 @@ def test_it_goes_on_where_it_was(door: tuple[str, type[Door]]) -> None:
 def test_an_answer_that_means_a_mistake_ends_the_demo(door: tuple[str, type[Door]]) -> None:
     url, handler = door
     handler.answers = iter([413] * 8)
-    way = demo_send.ByHttp(lambda: url, bodies(10), 0, threading.Event())
+    way = demo_send.ByHttp(lambda: url, bodies(10), 0, threading.Event(), key="heed_demo")
     settle(way)
     assert isinstance(way.failure, errors.Doubt)
     assert "413" in str(way.failure)
+
+
+@pytest.mark.parametrize("key", [None, "heed_another"])
+def test_without_a_key_that_is_taken_it_says_what_to_do(
+    door: tuple[str, type[Door]], key: str | None
+) -> None:
+    way = demo_send.ByHttp(lambda: door[0], bodies(10), 0, threading.Event(), key=key)
+    settle(way)
+    assert isinstance(way.failure, errors.Usage)
+    assert "--no-demo" in str(way.failure)
 
 
 def test_stopping_does_not_wait_for_a_busy_server(door: tuple[str, type[Door]]) -> None:
     url, handler = door
     handler.answers = iter([503] * 1000)
     stop = threading.Event()
-    way = demo_send.ByHttp(lambda: url, bodies(1000), 0, stop)
+    way = demo_send.ByHttp(lambda: url, bodies(1000), 0, stop, key="heed_demo")
     stop.set()
     settle(way)
     assert (way.done, way.failure, handler.taken) == (0, None, [])
