@@ -5,7 +5,7 @@ Promises: each route has one scope; a request without a key that is taken is 401
 `LOOK_SECONDS`; while the database is away, what was last read holds. A registry that stands further back than
 this process has seen it, or than the log says at its start, is not believed: a restored backup does not
 revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is asked for a key as long as none
-was ever created.
+was ever created; who changes something then is told by his account on this machine (`api.callers`).
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
 with sites.
 Called by: `api.app` (before every route), `api.keys`.
@@ -25,7 +25,7 @@ import structlog
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from api import problems, servers
+from api import callers, problems, servers
 from projections import keys
 from schemas import errors
 
@@ -36,6 +36,7 @@ INGEST: Final = "ingest"
 PUBLIC: Final = "ingest:public"
 ACCESS: Final = "access"
 ADMINISTER: Final = "administer"
+NOBODY: Final = "nobody"  # of routes that change nothing
 SCOPES: Final = (INGEST, PUBLIC, ACCESS, ADMINISTER)
 
 # Every route's scope; one that is forgotten here is for administrators, and a test fails.
@@ -135,12 +136,12 @@ class Keys:
         self._known = {one.hash: one for one in found if one.taken}
         self._buckets = {id: one for id, one in self._buckets.items() if id in {k.id for k in found}}
 
-    def judge(self, header: str | None, scope: str) -> str:
+    def judge(self, header: str | None, scope: str, client: tuple[str, int] | None = None) -> str:
         """Who asks, as it is recorded. Raises `Problem`: 401, 403, 429, 503 while keys are not known."""
         if scope == OPEN:
-            return "nobody"
+            return NOBODY
         if not self._any and not self._required:
-            return "nobody"
+            return callers.account(client) if scope == ADMINISTER else NOBODY
         if self._known is None:
             raise problems.Problem(problems.KEYS_UNKNOWN, f"{problems.KEYS_UNKNOWN.title}.")
         key = self._known.get(hash_of(_bearer(header)))
@@ -190,4 +191,6 @@ async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], _: Base
     known: Keys = connection.app.state.parts.keys
     name = (str(connection.scope.get("method")), connection.scope["path_template"])
     scope = ROUTES.get(name, ADMINISTER)
-    connection.state.actor = known.judge(connection.headers.get("authorization"), scope)
+    connection.state.actor = known.judge(
+        connection.headers.get("authorization"), scope, connection.scope.get("client")
+    )

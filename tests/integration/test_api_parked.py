@@ -270,8 +270,8 @@ async def test_discarded_is_recorded_before_it_goes(
     facts = [json.loads(record.value) for record in log.records]
     assert {record.topic for record in log.records} == {"registry"}
     assert [(fact["type"], fact["actor"], fact["subject"]) for fact in facts] == [
-        ("parked.discarded", "nobody", "parked:email-activity/1@7"),
-        ("parked.discarded", "nobody", "parked:facts/1@24"),
+        ("parked.discarded", "local", "parked:email-activity/1@7"),
+        ("parked.discarded", "local", "parked:facts/1@24"),
     ]
     assert facts[0]["data"] == {"offset": 7, "part": 1, "reason": "invalid", "topic": "email-activity"}
     assert not any(b"secret" in record.value for record in log.records)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
 import time
 from collections.abc import Iterator
@@ -108,7 +110,10 @@ def test_a_change_queues_everyone_and_the_queue_is_worked_off_by_hand(
 ) -> None:
     answer = put(url, 6)
     assert answer.status_code == 200, answer.text
-    assert (answer.json()["value"], answer.json()["actor"]) == (6, "nobody")
+    assert (answer.json()["value"], answer.json()["actor"]) == (
+        6,
+        f"local:{pwd.getpwuid(os.getuid()).pw_name}",
+    )
     wait_queued(cluster)
     progress = httpx.get(f"{url}/v1/settings/{NAME}").json()["progress"]
     assert progress == {"done": False, "waiting": CONTACTS, "failed": 0, "filling": False}
