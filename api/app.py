@@ -54,7 +54,7 @@ from api import (
     servers,
 )
 from schemas import errors, metrics, settings
-from streams import producer, tracing, watchdog
+from streams import broker, producer, tracing, watchdog
 
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = (
@@ -116,9 +116,8 @@ def _traced(request: HTTPScope) -> contextlib.AbstractContextManager[tracing.Spa
 def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -> Litestar:
     """The application; it connects while it runs. Raises `errors.Usage` when a setting is missing."""
     chosen.need("kafka", "postgres")
-    log = servers.Log(
-        chosen.kafka, way or producer.LogProducer(chosen.kafka, "heed-api", linger_ms=LINGER_MS)
-    )
+    kafka = broker.of(chosen)
+    log = servers.Log(kafka, way or producer.LogProducer(kafka, "heed-api", linger_ms=LINGER_MS))
     database = servers.Database(chosen.postgres)
     ahead = timedelta(seconds=chosen.ahead_seconds)
     walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead)

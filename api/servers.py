@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import struct
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
@@ -30,7 +29,7 @@ from sqlalchemy.sql import ClauseElement
 from api import problems
 from projections import database
 from schemas import errors, topics
-from streams import log, producer
+from streams import broker, log, producer
 
 T = TypeVar("T")
 
@@ -42,8 +41,6 @@ LOOK_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 5.0
 
-# Kafka's ApiVersions, version 0, without a client id: the smallest question that every broker answers.
-_ASK: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _DIALECT: Final = dialects.dialect()  # type: ignore[no-untyped-call]
 _CONNECTION: Final[dict[str, Any]] = {
     "row_factory": rows.dict_row,
@@ -86,7 +83,8 @@ class _Presence:
     def gone(self, error: BaseException) -> None:
         if not self._away:
             self._away = True
-            _log.warning("away", server=self._server, error=type(error).__name__)
+            why = str(error) if isinstance(error, errors.Refused) else type(error).__name__
+            _log.warning("away", server=self._server, error=why)
 
     def here(self) -> None:
         if self._away:
@@ -97,8 +95,8 @@ class _Presence:
 class Log:
     """The way to the topics. Usable as a context manager; the producer connects, and again, by itself."""
 
-    def __init__(self, bootstrap: str, way: Producer) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: broker.Broker, way: Producer) -> None:
+        self._kafka = kafka
         self._producer = way
         self._presence = _Presence("kafka")
         self._starting: asyncio.Task[None] | None = None
@@ -121,30 +119,19 @@ class Log:
         try:
             await self._producer.append(records, timeout=APPEND_SECONDS)
         except errors.Away as away:
-            self._presence.gone(away.__cause__ or away)
+            self._gone(away)
             raise
         self._presence.here()
 
     async def reachable(self) -> bool:
-        """Whether a broker answers now. Never raises; takes `LOOK_SECONDS` a server at the most."""
-        for server in self._bootstrap.split(","):
-            host, _, port = server.strip().rpartition(":")
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    reader, writer = await asyncio.open_connection(host, int(port))
-                    try:
-                        writer.write(_ASK)
-                        await reader.readexactly(8)
-                        return True
-                    finally:
-                        writer.close()
-        return False
+        """Whether a broker lets us in now. Never raises; takes `LOOK_SECONDS` a server at the most."""
+        return await self._kafka.reachable(LOOK_SECONDS)
 
     async def end_of_registry(self) -> int:
         """Where the registry ends now. Raises `errors.Away`."""
         place = aiokafka.TopicPartition(topics.REGISTRY, 0)
         try:
-            async with asyncio.timeout(QUERY_SECONDS), log.reading(self._bootstrap) as consumer:
+            async with asyncio.timeout(QUERY_SECONDS), log.reading(self._kafka) as consumer:
                 return int((await consumer.end_offsets([place]))[place])
         except (aiokafka.errors.KafkaError, TimeoutError, OSError) as error:
             raise errors.Away("Kafka does not answer.") from error
@@ -154,7 +141,11 @@ class Log:
         try:
             await self._producer.start()
         except errors.Away as away:
-            self._presence.gone(away.__cause__ or away)
+            self._gone(away)
+
+    def _gone(self, away: errors.Away) -> None:
+        refused = isinstance(away, errors.Refused)
+        self._presence.gone(away if refused else away.__cause__ or away)
 
 
 class Database:

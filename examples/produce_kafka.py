@@ -3,6 +3,11 @@
     pip install confluent-kafka
     HEED_KAFKA=127.0.0.1:9092 python produce_kafka.py [contact]
 
+Over TLS and SASL the client needs more settings of its own; KAFKA_CLIENT takes them as JSON:
+
+    KAFKA_CLIENT='{"security.protocol": "sasl_ssl", "ssl.ca.location": "ca.pem", "sasl.mechanism":
+    "SCRAM-SHA-512", "sasl.username": "shop", "sasl.password": "…"}'
+
 Any client in any language will do: an event is JSON, the key is its subject, the partitioner is the client's
 own default. Heed finds the contact in the event, never in the key or the partition.
 """
@@ -35,7 +40,8 @@ event = {
     "data": {"mailing_id": "spring-2026", "url": "https://example.org/spring"},
 }
 
-producer = Producer({"bootstrap.servers": os.environ["HEED_KAFKA"], "enable.idempotence": True})
+client = {"bootstrap.servers": os.environ["HEED_KAFKA"], "enable.idempotence": True}
+producer = Producer(client | json.loads(os.environ.get("KAFKA_CLIENT", "{}")))
 producer.produce("email-activity", key=subject, value=json.dumps(event), on_delivery=report)
 if producer.flush(10):
     sys.exit("Kafka has not answered within 10 seconds.")

@@ -31,6 +31,10 @@ class Away(HeedError):
     exit_code = 69
 
 
+class Refused(Away):
+    """A server is there and lets this process not in: mend what it says; waiting alone does not."""
+
+
 class Usage(HeedError):
     """What was asked for cannot be done as asked: mend it and ask again."""
 

@@ -71,15 +71,28 @@ def _cron(text: str) -> str:
 
 _SWITCH = _choice(on=True, off=False)
 _YES = _choice(**{"true": True, "false": False, "on": True, "off": False, "1": True, "0": False})
+_PEM = ("a file in PEM form", Path)
 _LEVELS = ("debug", "info", "warning", "error")
 
 
 def _setting(
-    default: Any, takes: tuple[str, Callable[[str], Any]], about: str, *, changes: bool = False
+    default: Any,
+    takes: tuple[str, Callable[[str], Any]],
+    about: str,
+    *,
+    changes: bool = False,
+    secret: bool = False,
 ) -> Any:
-    """`changes`: people change it while Heed runs; the environment only gives its first value."""
-    told = {"takes": takes[0], "parse": takes[1], "about": about, "changes": changes}
-    return field(default=default, metadata=told)
+    """`changes`: people change it while Heed runs; the environment only gives its first value.
+
+    `secret`: never shown.
+    """
+    told = {"takes": takes[0], "parse": takes[1], "about": about, "changes": changes, "secret": secret}
+    return field(default=default, metadata=told, repr=not secret)
+
+
+_OF_TLS = ("kafka_ca_file", "kafka_certificate", "kafka_certificate_key")
+_OF_SASL = ("kafka_user", "kafka_password", "kafka_password_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +100,30 @@ class Settings:
     """All settings; the environment's name of each is HEED_ and the field's name in capitals."""
 
     kafka: str = _setting("", ("host:port, several with commas", _servers), "Kafka's bootstrap servers")
+    kafka_security_protocol: str = _setting(
+        "plaintext",
+        _choice(**{name: name for name in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")}),
+        "how Kafka is spoken to: its security.protocol",
+    )
+    kafka_ca_file: Path | None = _setting(
+        None, _PEM, "the authorities that Kafka's certificates are trusted by; none: the system's"
+    )
+    kafka_certificate: Path | None = _setting(
+        None, _PEM, "this client's certificate and those above it, where Kafka asks for one"
+    )
+    kafka_certificate_key: Path | None = _setting(
+        None, _PEM, "the key of this client's certificate, unless it stands in the same file"
+    )
+    kafka_sasl_mechanism: str = _setting(
+        "SCRAM-SHA-512",
+        _choice(**{name: name for name in ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")}),
+        "how Kafka is told the password",
+    )
+    kafka_user: str = _setting("", ("a name", str), "Kafka's name for Heed")
+    kafka_password: str = _setting("", ("a password", str), "Kafka's password for Heed", secret=True)
+    kafka_password_file: Path | None = _setting(
+        None, ("a file", Path), "a file with that password, in its place"
+    )
     postgres: str = _setting("", ("a DSN, as postgresql://user@host:5432/db", _dsn), "the database")
     home: Path = _setting(Path(".heed"), ("a directory", Path), "where the local stack keeps its data")
     homes: int = _setting(8, _number(1, 1024), "partitions of the log; fixed once the topics exist")
@@ -146,9 +183,9 @@ class Settings:
         0, _number(0, 1_000_000), "how often one key may ask one API process; 0 is as often as it likes"
     )
     tls_certificate: Path | None = _setting(
-        None, ("a file in PEM form", Path), "the API's certificate and those above it; it then speaks TLS"
+        None, _PEM, "the API's certificate and those above it; it then speaks TLS"
     )
-    tls_key: Path | None = _setting(None, ("a file in PEM form", Path), "the key of the API's certificate")
+    tls_key: Path | None = _setting(None, _PEM, "the key of the API's certificate")
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -162,7 +199,32 @@ class Settings:
                     values[one.name] = one.metadata["parse"](text)
                 except (ValueError, KeyError, OSError):
                     raise errors.Usage(f"{variable(one.name)} takes {one.metadata['takes']}.") from None
-        return cls(**values)
+        made = cls(**values)
+        made._agree()
+        return made
+
+    def _agree(self) -> None:
+        """Settings of Kafka that contradict each other are errors.Usage: none is passed over in silence."""
+        protocol = f"HEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        sasl = self.kafka_security_protocol.startswith("sasl")
+        for kind, wanted, names in (
+            ("ssl or sasl_ssl", self.kafka_security_protocol.endswith("ssl"), _OF_TLS),
+            ("sasl_plaintext or sasl_ssl", sasl, _OF_SASL),
+        ):
+            given = [variable(name) for name in names if getattr(self, name)]
+            if given and not wanted:
+                raise errors.Usage(
+                    f"{given[0]} means nothing with {protocol}: set that to {kind}, or leave {given[0]} out."
+                )
+        if self.kafka_certificate_key and not self.kafka_certificate:
+            raise errors.Usage(
+                "HEED_KAFKA_CERTIFICATE_KEY needs its certificate: set HEED_KAFKA_CERTIFICATE."
+            )
+        if sasl and not (self.kafka_user and bool(self.kafka_password) != bool(self.kafka_password_file)):
+            raise errors.Usage(
+                f"{protocol} needs HEED_KAFKA_USER, and either HEED_KAFKA_PASSWORD or "
+                "HEED_KAFKA_PASSWORD_FILE."
+            )
 
     def need(self, *names: str) -> Self:
         """These settings, when each of `names` has a value; else errors.Usage that says which to set."""
@@ -181,6 +243,9 @@ def variable(name: str) -> str:
 
 # Those that people change while Heed runs: facts of the registry (CEE-7).
 CHANGING: Final = tuple(one.name for one in fields(Settings) if one.metadata["changes"])
+
+# Those that are never shown.
+SECRET: Final = tuple(one.name for one in fields(Settings) if one.metadata["secret"])
 
 
 def parse(name: str, value: object) -> Any:

@@ -26,6 +26,7 @@ from projections import error_rate
 from schemas import errors, metrics, settings, topics
 from streams import (
     batches,
+    broker,
     fold_loop,
     intake,
     lanes,
@@ -43,7 +44,6 @@ from streams import (
 
 LANES = 2
 ADVICE_SECONDS = 2.0
-WAIT_SECONDS = 1.0
 STOP_SECONDS = 8.0
 BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
 
@@ -52,7 +52,7 @@ def faust_app(chosen: settings.Settings) -> faust.App:
     """The Faust app with everything switched off that Heed does itself."""
     app = faust.App(
         chosen.group,
-        broker=f"kafka://{chosen.kafka.replace(',', ';kafka://')}",
+        **broker.of(chosen).faust,
         store="memory://",
         key_serializer="raw",
         value_serializer="raw",
@@ -85,11 +85,12 @@ class Worker:
 
     def __init__(self, chosen: settings.Settings) -> None:
         self.chosen = chosen
+        self.kafka = broker.of(chosen)
         self.app = faust_app(chosen)
         self.loop = asyncio.get_running_loop()
         self.wake = asyncio.Event()
-        self.out = producer.LogProducer(chosen.kafka, f"heed-{chosen.worker_name}")
-        self.inspector = log.Inspector(chosen.kafka, self.loop)
+        self.out = producer.LogProducer(self.kafka, f"heed-{chosen.worker_name}")
+        self.inspector = log.Inspector(self.kafka, self.loop)
         rate = error_rate.ErrorRate()
         common = (chosen.worker_name, chosen.postgres, self.inspector, self._wake)
         self.folds = [
@@ -115,7 +116,7 @@ class Worker:
             [self.registry, *self.folds], homes=chosen.homes,
             ahead=timedelta(seconds=chosen.ahead_seconds), days=chosen.parked_days,
         )  # fmt: skip
-        eyes = watchdog.Eyes(chosen.kafka, chosen.postgres, chosen.worker_name)
+        eyes = watchdog.Eyes(self.kafka, chosen.postgres, chosen.worker_name)
         self.watchdog = watchdog.Watchdog(chosen.watchdog_seconds, self._standings, eyes)
         self.schedules = [
             schedules.Keeper(chosen.worker_name, chosen.postgres, one) for one in schedules.schedules(chosen)
@@ -150,23 +151,11 @@ class Worker:
     async def _check_topics(self) -> None:
         """Nothing was assigned: too many workers, or the topics are gone."""
         try:
-            await topic_admin.check(self.chosen.kafka, self.chosen.homes)
+            await topic_admin.check(self.kafka, self.chosen.homes)
         except errors.Away:
             return  # it is waited for where it is needed; the next assignment asks again
         except Exception as error:
             process.die(error)
-
-    async def _topics_as_declared(self) -> None:
-        """Wait for Kafka as long as it takes; then its topics must be as declared."""
-        said = False
-        while True:
-            try:
-                return await topic_admin.check(self.chosen.kafka, self.chosen.homes)
-            except errors.Away as away:
-                if not said:
-                    structlog.get_logger().warning("waiting for a server", error=process.told(away))
-                said = True
-                await asyncio.sleep(WAIT_SECONDS)
 
     def _tell_relay(self) -> None:
         self.relay.wake()
@@ -211,7 +200,7 @@ class Worker:
         await self._stop()
 
     async def _start(self) -> None:
-        await self._topics_as_declared()
+        await topic_admin.wait(self.kafka, self.chosen.homes)
         self._consumer().use(self.lanes, self.wake)
         for lane in self.lanes:
             lane.start()

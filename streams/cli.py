@@ -11,6 +11,7 @@ Called by: the console script `heed`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import traceback
@@ -37,6 +38,8 @@ app.add_typer(cli_recompute.app, name="recompute")
 
 def main() -> None:
     """The console script."""
+    # What libraries say of a server that is away; worker and API have it in their logs.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
         app(standalone_mode=True)
     except errors.HeedError as error:
@@ -97,20 +100,20 @@ def migrate(as_json: Json = False) -> None:
 @topics_app.command("create")
 def topics_create(as_json: Json = False) -> None:
     """Create the topics that are missing, and check all."""
-    from streams import topic_admin
+    from streams import broker, topic_admin
 
     found = chosen("kafka")
-    made = asyncio.run(topic_admin.create(found.kafka, found.homes))
+    made = asyncio.run(topic_admin.create(broker.of(found), found.homes))
     answer({"created": made}, as_json, f"Created: {', '.join(made) or 'none, all were there'}.")
 
 
 @topics_app.command("check")
 def topics_check(as_json: Json = False) -> None:
     """Check that the topics are as Heed needs them."""
-    from streams import topic_admin
+    from streams import broker, topic_admin
 
     found = chosen("kafka")
-    asyncio.run(topic_admin.check(found.kafka, found.homes))
+    asyncio.run(topic_admin.check(broker.of(found), found.homes))
     answer({"ok": True}, as_json, "All topics are as they must be.")
 
 

@@ -65,10 +65,10 @@ def keys_rotate(id: str, as_json: Json = False) -> None:
 
 def _with_log(do: Callable[[Any, Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
     """Ask what the API asks, with a way to the log."""
-    from streams import producer
+    from streams import broker, producer
 
     async def ask(database: Any) -> dict[str, Any]:
-        out = producer.LogProducer(servers().kafka, "heed-keys")
+        out = producer.LogProducer(broker.of(servers()), "heed-keys")
         try:
             return await do(database, out)
         finally:

@@ -22,7 +22,7 @@ import typer
 from projections import database
 from projections import parked as store
 from schemas import errors, topics
-from streams import cli_settings, discarding, producer
+from streams import broker, cli_settings, discarding, producer
 from streams import parked as driving
 from streams.console import Json, answer, of_api, servers, table
 
@@ -174,7 +174,7 @@ def _walk(settings: Any, which: store.Filter | list[int], done: Done, after: int
 async def _run(
     settings: Any, which: store.Filter | list[int], done: Done, report: driving.Report, after: int
 ) -> None:
-    out = producer.LogProducer(settings.kafka, "heed-parked")
+    out = producer.LogProducer(broker.of(settings), "heed-parked")
     loop, stop = asyncio.get_running_loop(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

@@ -31,6 +31,7 @@ def settings_show(as_json: Json = False) -> None:
     """Every setting, with its value in force; passwords are masked."""
     found = chosen()
     shown = {settings.variable(one.name): str(getattr(found, one.name)) for one in dataclasses.fields(found)}
+    shown |= {name: "***" for name in map(settings.variable, settings.SECRET) if shown[name]}
     shown["HEED_POSTGRES"] = re.sub(r"(?<=:)[^:@/]+(?=@)|(?<=password=)\S+", "***", shown["HEED_POSTGRES"])
     if found.postgres:
         shown |= {settings.variable(name): value for name, value in _in_force().items()}
@@ -50,10 +51,10 @@ def settings_get(name: str, as_json: Json = False) -> None:
 def settings_set(name: str, value: str, as_json: Json = False) -> None:
     """Change a setting while Heed runs; everyone is computed anew, in steps, where rows depend on it."""
     from api import settings as of_settings
-    from streams import producer
+    from streams import broker, producer
 
     async def change(database: Any) -> dict[str, Any]:
-        out = producer.LogProducer(servers().kafka, "heed-settings")
+        out = producer.LogProducer(broker.of(servers()), "heed-settings")
         try:
             return await of_settings.change(database, out, name, value, actor())
         finally:

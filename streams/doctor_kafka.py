@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from projections import engagement
 from schemas import commands, errors, topics
-from streams import broker_facts, doctor, log, topic_admin
+from streams import broker, broker_facts, doctor, log, topic_admin
 
 SECONDS: Final = 4.0
 CLOCKS_APART: Final = timedelta(seconds=2)
@@ -30,7 +30,7 @@ ENOUGH_FREE: Final = 50 << 30
 Answer = TypeVar("Answer")
 
 
-def broker(patient: doctor.Patient) -> list[doctor.Finding]:
+def brokers(patient: doctor.Patient) -> list[doctor.Finding]:
     """Whether a broker answers, and which Kafka it is."""
 
     async def ask(admin: AIOKafkaAdminClient) -> list[doctor.Finding]:
@@ -94,7 +94,7 @@ def ends(patient: doctor.Patient) -> dict[tuple[str, int], log.Ends]:
     """Where each partition of Heed's topics begins, and where reading ends now."""
 
     async def run() -> dict[tuple[str, int], log.Ends]:
-        async with asyncio.timeout(SECONDS / 2), log.reading(patient.chosen.kafka) as consumer:
+        async with asyncio.timeout(SECONDS / 2), log.reading(broker.of(patient.chosen)) as consumer:
             there = await consumer.topics()
             asked = [
                 aiokafka.TopicPartition(topic.name, part)
@@ -138,7 +138,7 @@ def disk(name: str, total: int, free: int) -> doctor.Finding:
 async def _append(patient: doctor.Patient) -> datetime:
     made = commands.make(engagement.COMMAND, 0, [], patient.clock())
     producer = aiokafka.AIOKafkaProducer(
-        bootstrap_servers=patient.chosen.kafka, acks="all", request_timeout_ms=int(SECONDS * 1000)
+        **broker.of(patient.chosen).client, acks="all", request_timeout_ms=int(SECONDS * 1000)
     )
     try:
         async with asyncio.timeout(SECONDS):
@@ -160,7 +160,7 @@ def _ask(patient: doctor.Patient, question: Callable[[Any], Awaitable[Answer]]) 
     async def run() -> Answer:
         try:
             async with asyncio.timeout(SECONDS):
-                admin = await topic_admin.connect(patient.chosen.kafka)
+                admin = await topic_admin.connect(broker.of(patient.chosen))
                 try:
                     return await question(admin)
                 finally:

@@ -62,7 +62,7 @@ def _positions(patient: doctor.Patient) -> dict[Names, int]:
 
 
 SERVERS: Final = {
-    doctor.KAFKA: doctor.Check("broker", doctor_kafka.broker),
+    doctor.KAFKA: doctor.Check("broker", doctor_kafka.brokers),
     doctor.POSTGRES: doctor.Check("database", doctor_postgres.database),
 }
 ALL: Final = (

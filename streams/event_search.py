@@ -22,8 +22,8 @@ import aiokafka.errors
 import msgspec
 import orjson
 
-from schemas import codec, envelope, settings, topics
-from streams import fetches, log
+from schemas import codec, envelope, errors, settings, topics
+from streams import broker, fetches, log
 
 MOST_RECORDS: Final = 300_000
 GO_ON: Final = 200  # milliseconds a read may wait
@@ -82,12 +82,12 @@ def look(chosen: settings.Settings, wanted: Wanted, positions: Mapping[TP, int],
     found = Found()
 
     async def run() -> None:
-        async with log.reading(chosen.kafka) as consumer:
+        async with log.reading(broker.of(chosen)) as consumer:
             await _Search(consumer, wanted, found, time.monotonic() + seconds).run(chosen.homes, positions)
 
     try:
         asyncio.run(asyncio.wait_for(run(), 2 * seconds))
-    except (aiokafka.errors.KafkaError, TimeoutError, OSError):
+    except (errors.Away, aiokafka.errors.KafkaError, TimeoutError, OSError):
         found.searched.append("Kafka did not answer: its topics were not searched, or not to the end")
     return found
 

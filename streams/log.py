@@ -23,6 +23,7 @@ from faust.types import TP
 
 from projections import positions, records
 from schemas import errors, topics
+from streams import broker
 
 FOR_EVER = frozenset({topics.FACTS, topics.REGISTRY})
 MAY_EXPIRE = frozenset({topics.COMMANDS})
@@ -58,8 +59,8 @@ class Lost(errors.Doubt):
 class Inspector:
     """Asks Kafka about partitions, from threads, on the event loop given."""
 
-    def __init__(self, bootstrap: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: broker.Broker, loop: asyncio.AbstractEventLoop) -> None:
+        self._kafka = kafka
         self._loop = loop
 
     def ends(self, tps: Iterable[TP]) -> dict[TP, Ends]:
@@ -82,11 +83,11 @@ class Inspector:
             raise errors.Away("Kafka did not answer in time") from error
 
     async def _ends(self, tps: list[TP]) -> dict[TP, Ends]:
-        async with reading(self._bootstrap) as consumer:
+        async with reading(self._kafka) as consumer:
             return await _ends(consumer, tps)
 
     async def _check(self, held: Mapping[TP, positions.Held]) -> Checked:
-        async with reading(self._bootstrap) as consumer:
+        async with reading(self._kafka) as consumer:
             ends = await _ends(consumer, held)
             nexts, last_records = fit(held, ends)
             if last_records:
@@ -171,11 +172,12 @@ async def _compare(consumer: aiokafka.AIOKafkaConsumer, wanted: Mapping[TP, tupl
 
 
 class reading:  # noqa: N801 - used as a function
-    """A consumer without a group, for the time of a `with`."""
+    """A consumer without a group, for the time of a `with`; raises `errors.Away` when it cannot begin."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, kafka: broker.Broker) -> None:
+        self._kafka = kafka
         self._consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **kafka.client,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -186,8 +188,10 @@ class reading:  # noqa: N801 - used as a function
     async def __aenter__(self) -> aiokafka.AIOKafkaConsumer:
         try:
             await self._consumer.start()
-        except BaseException:
+        except BaseException as error:
             await self._stop()
+            if isinstance(error, aiokafka.errors.KafkaError):
+                raise await self._kafka.away(error) from error
             raise
         return self._consumer
 

@@ -16,7 +16,7 @@ import aiokafka.errors
 
 from projections import database
 from schemas import errors, settings, topics
-from streams import log
+from streams import broker, log
 
 STANDS: Final = "select part, next_offset from {table} where topic = %s order by part"
 SKIP: Final = """
@@ -45,7 +45,7 @@ def accept(chosen: settings.Settings, topic: str) -> dict[int, int]:
 async def _firsts(chosen: settings.Settings, topic: str) -> dict[int, int]:
     asked = [aiokafka.TopicPartition(topic, part) for part in range(chosen.homes)]
     try:
-        async with log.reading(chosen.kafka) as consumer:
+        async with log.reading(broker.of(chosen)) as consumer:
             return {tp.partition: first for tp, first in (await consumer.beginning_offsets(asked)).items()}
     except aiokafka.errors.KafkaError as error:
-        raise errors.Away("Kafka cannot be reached: is it running, is HEED_KAFKA right?") from error
+        raise await broker.of(chosen).away(error) from error

@@ -19,6 +19,7 @@ import aiokafka.errors
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import errors, topics
+from streams import broker
 
 THREAD_SECONDS = 10.0  # what a lane waits for acknowledgements
 CLOSE_SECONDS = 5.0  # what a producer that failed has to send what it can
@@ -39,8 +40,8 @@ class Record:
 class LogProducer:
     """An idempotent producer that is made anew after every failure."""
 
-    def __init__(self, bootstrap: str, client_id: str, *, linger_ms: int = 0) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, kafka: broker.Broker, client_id: str, *, linger_ms: int = 0) -> None:
+        self._kafka = kafka
         self._client_id = client_id
         self._linger_ms = linger_ms
         self._producer: aiokafka.AIOKafkaProducer | None = None
@@ -82,7 +83,7 @@ class LogProducer:
         async with self._making:
             if self._producer is None:
                 made = aiokafka.AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
+                    **self._kafka.client,
                     client_id=self._client_id,
                     enable_idempotence=True,
                     acks="all",
@@ -96,7 +97,7 @@ class LogProducer:
                 except BaseException as error:
                     await made.stop()
                     if isinstance(error, aiokafka.errors.KafkaError):
-                        raise errors.Away("Kafka cannot be reached") from error
+                        raise await self._kafka.away(error) from error
                     raise
                 self._producer = made
             return self._producer

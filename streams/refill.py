@@ -22,7 +22,7 @@ import psycopg
 
 from projections import database
 from schemas import envelope, errors, events, settings, topics
-from streams import log, producer
+from streams import broker, log, producer
 
 STEP: Final = 2000
 
@@ -87,17 +87,17 @@ def _refuse_a_whole_log(chosen: settings.Settings, connection: psycopg.Connectio
 async def _ends(chosen: settings.Settings, names: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
     places = [aiokafka.TopicPartition(*name) for name in names]
     try:
-        async with log.reading(chosen.kafka) as consumer:
+        async with log.reading(broker.of(chosen)) as consumer:
             found = await consumer.end_offsets(places)
     except aiokafka.errors.KafkaError as error:
-        raise errors.Away("Kafka cannot be reached: is it running, is HEED_KAFKA right?") from error
+        raise await broker.of(chosen).away(error) from error
     return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
 
 async def _write(
     chosen: settings.Settings, connection: psycopg.Connection, told: Callable[[int], None]
 ) -> dict[str, int]:
-    out = producer.LogProducer(chosen.kafka, "heed-refill", linger_ms=5)
+    out = producer.LogProducer(broker.of(chosen), "heed-refill", linger_ms=5)
     counts = {topics.FACTS: 0, topics.REGISTRY: 0}
     try:
         for topic, statement in ((topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS)):

@@ -22,7 +22,7 @@ import rich.progress
 
 from projections import records, shadow
 from schemas import errors, settings, topics
-from streams import batches, log
+from streams import batches, broker, log
 
 NEAR_SECONDS = 5.0
 WAIT_MS = 200
@@ -96,7 +96,7 @@ async def _check(
         rich.progress.TimeRemainingColumn(),
     )  # fmt: skip
     with rich.progress.Progress(*columns, console=console, refresh_per_second=2) as progress:
-        async with log.reading(chosen.kafka) as consumer:
+        async with log.reading(broker.of(chosen)) as consumer:
             reader = Reader(consumer, chosen.homes, built)
             task = progress.add_task("facts", total=sum(live.read_up_to().values()))
             await reader.come_near(

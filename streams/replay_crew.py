@@ -24,7 +24,7 @@ import psycopg
 from projections import database, loading, next_pair, positions
 from projections.positions import TP
 from schemas import errors, settings
-from streams import replay_log
+from streams import broker, replay_log
 
 MOST: Final = 8
 GONE: Final = "a process of the replay was killed; `heed replay` goes on with what is left."
@@ -125,7 +125,7 @@ def _load(chosen: settings.Settings, pipe: Connection[Any, Any]) -> None:
     starts = {name: move.start for name, move in moves.items()}
     with (
         contextlib.closing(next_pair.connect(chosen.postgres)) as connection,
-        replay_log.Source(chosen.kafka, None, starts) as source,
+        replay_log.Source(broker.of(chosen), None, starts) as source,
     ):
         loader = loading.Loader(connection, moves)
         while True:

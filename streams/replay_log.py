@@ -23,7 +23,7 @@ import aiokafka.errors
 from projections import records, registry
 from projections.positions import TP
 from schemas import errors, topics
-from streams import batches, log
+from streams import batches, broker, log
 
 AHEAD: Final = 3
 WAIT_MS: Final = 100
@@ -39,8 +39,8 @@ class Source:
     Without `homes` facts are decoded for tables alone (`records.decode`).
     """
 
-    def __init__(self, bootstrap: str, homes: int | None, starts: Mapping[TP, int]) -> None:
-        self._bootstrap, self._homes = bootstrap, homes
+    def __init__(self, kafka: broker.Broker, homes: int | None, starts: Mapping[TP, int]) -> None:
+        self._kafka, self._homes = kafka, homes
         self._at = dict(starts)
         self._given = dict(starts)
         self._bounds = dict(starts)
@@ -93,7 +93,7 @@ class Source:
                 told = True
 
     async def _read(self) -> None:
-        async with log.reading(self._bootstrap) as consumer:
+        async with log.reading(self._kafka) as consumer:
             consumer.assign(list(self._tps.values()))
             for name, tp in self._tps.items():
                 consumer.seek(tp, self._at[name])
@@ -129,10 +129,10 @@ class Source:
         return records.decode(facts, self._homes), registry.decode(registered), ends
 
 
-def size(bootstrap: str, live: Mapping[TP, int]) -> int:
+def size(kafka: broker.Broker, live: Mapping[TP, int]) -> int:
     """Facts of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
     try:
-        first, end = asyncio.run(_ends(bootstrap, list(live)))
+        first, end = asyncio.run(_ends(kafka, list(live)))
     except aiokafka.errors.KafkaError as error:
         raise _away(error) from error
     if lost := sum(first.values()):
@@ -144,8 +144,8 @@ def size(bootstrap: str, live: Mapping[TP, int]) -> int:
     return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
 
 
-async def _ends(bootstrap: str, names: Sequence[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
-    async with log.reading(bootstrap) as consumer:
+async def _ends(kafka: broker.Broker, names: Sequence[TP]) -> tuple[dict[TP, int], dict[TP, int]]:
+    async with log.reading(kafka) as consumer:
         tps = {name: aiokafka.TopicPartition(*name) for name in names}
         first = await consumer.beginning_offsets(list(tps.values()))
         end = await consumer.end_offsets(list(tps.values()))

@@ -24,7 +24,7 @@ import rich.progress
 from projections import database, next_pair, pairs, shadow, swap
 from projections.next_pair import Phase
 from schemas import errors, settings
-from streams import replay, replay_crew, replay_log, replay_signals, room
+from streams import broker, replay, replay_crew, replay_log, replay_signals, room
 
 NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
 PASSES: Final = 100
@@ -115,7 +115,8 @@ class _Replay:
                 self._built.begin()
             self._done.resumed = self._built.resumed
             self._build(progress)
-            with replay_log.Source(self._chosen.kafka, self._chosen.homes, self._built.read_to()) as source:
+            kafka = broker.of(self._chosen)
+            with replay_log.Source(kafka, self._chosen.homes, self._built.read_to()) as source:
                 with self._timed("follow"):
                     self._follow(source)
                 with self._timed("swap"):
@@ -150,7 +151,7 @@ class _Replay:
     def _refuse(self) -> None:
         """Raises errors.Usage or errors.Doubt for a replay that cannot come to a good end."""
         read = next_pair.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
-        records = replay_log.size(self._chosen.kafka, read)
+        records = replay_log.size(broker.of(self._chosen), read)
         [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         if records < known:
             raise errors.Doubt(_fewer(records, known))

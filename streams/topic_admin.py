@@ -13,19 +13,22 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import aiokafka.errors
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas import errors, topics
+from streams import broker, process
 
 COPIES = 3
 TRIES = 30
+WAIT_SECONDS = 1.0
 
 
-async def create(bootstrap: str, homes: int) -> list[str]:
+async def create(kafka: broker.Broker, homes: int) -> list[str]:
     """Create what is missing, then check everything; answers the names created."""
     wanted = {topic.name: topic for topic in topics.all_topics(homes)}
-    async with asking(bootstrap) as admin:
+    async with asking(kafka) as admin:
         missing = sorted(set(wanted) - set(await admin.list_topics()))
         if missing:
             copies = min(COPIES, len((await admin.describe_cluster())["brokers"]))
@@ -34,13 +37,13 @@ async def create(bootstrap: str, homes: int) -> list[str]:
                 for name in missing
             ]
             _raise_refused(await admin.create_topics(made))
-    await check(bootstrap, homes)
+    await check(kafka, homes)
     return missing
 
 
-async def check(bootstrap: str, homes: int) -> None:
+async def check(kafka: broker.Broker, homes: int) -> None:
     """Raise `errors.Doubt` when a topic is missing or not as declared, `errors.Away` when Kafka is."""
-    async with asking(bootstrap) as admin:
+    async with asking(kafka) as admin:
         found = await wrong(admin, homes)
         for _ in range(TRIES):
             if not any("is missing" in one for one in found):
@@ -50,6 +53,21 @@ async def check(bootstrap: str, homes: int) -> None:
             found = await wrong(admin, homes)
         if found:
             raise errors.Doubt("; ".join(found))
+
+
+async def wait(kafka: broker.Broker, homes: int) -> None:
+    """`check`, once Kafka is there, however long that takes; raises `errors.Refused` when it lets none in."""
+    said = False
+    while True:
+        try:
+            return await check(kafka, homes)
+        except errors.Refused:
+            raise  # it has to be mended, so whoever starts workers learns it
+        except errors.Away as away:
+            if not said:
+                structlog.get_logger().warning("waiting for a server", error=process.told(away))
+            said = True
+            await asyncio.sleep(WAIT_SECONDS)
 
 
 async def wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
@@ -99,27 +117,26 @@ def _raise_refused(answer: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def asking(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def asking(kafka: broker.Broker) -> AsyncIterator[AIOKafkaAdminClient]:
     """A client for the time of a `with`; raises `errors.Away` when Kafka is, or goes while it is asked."""
-    admin = await connect(bootstrap)
+    admin = await connect(kafka)
     try:
         yield admin
-    except aiokafka.errors.KafkaError as error:
-        if not error.retriable:
-            raise
-        raise errors.Away(f"Kafka went away while it was asked ({type(error).__name__})") from error
+    except (aiokafka.errors.KafkaError, TimeoutError) as error:
+        away = await kafka.away(error, f"Kafka went away while it was asked ({type(error).__name__})")
+        if isinstance(error, TimeoutError) or error.retriable or isinstance(away, errors.Refused):
+            raise away from error
+        raise
     finally:
         await admin.close()
 
 
-async def connect(bootstrap: str) -> AIOKafkaAdminClient:
+async def connect(kafka: broker.Broker) -> AIOKafkaAdminClient:
     """A started client, to be closed; raises `errors.Away`."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**kafka.client, request_timeout_ms=10_000)
     try:
         await admin.start()
     except aiokafka.errors.KafkaError as error:
         await admin.close()
-        raise errors.Away(
-            f"Kafka cannot be reached at {bootstrap}: is it running, is HEED_KAFKA right?"
-        ) from error
+        raise await kafka.away(error) from error
     return admin

@@ -31,7 +31,7 @@ from faust.types import TP
 
 from projections import database
 from schemas import errors
-from streams import log, process
+from streams import broker, log, process
 
 TICK: Final = 1.0
 LOOKS: Final = 3  # close looks within the time after which a thread counts as stuck
@@ -113,7 +113,7 @@ class Patience:
 class Eyes:
     """Close looks, on connections of their own, from the watchdog's thread."""
 
-    def __init__(self, kafka: str, dsn: str, owner: str) -> None:
+    def __init__(self, kafka: broker.Broker, dsn: str, owner: str) -> None:
         self._kafka, self._dsn, self._owner = kafka, dsn, owner
 
     def with_work(self, standings: Sequence[Standing], seconds: float) -> set[str]:

@@ -26,7 +26,7 @@ from faust.types import TP
 from projections import fold, positions
 from schemas import settings, topics
 from streams import app as worker_app
-from streams import batches, claims, fold_loop, intake, lanes, log, process, topic_admin
+from streams import batches, broker, claims, fold_loop, intake, lanes, log, process, topic_admin
 from tests.bench import meter, sinks
 
 LANES = 2
@@ -128,7 +128,7 @@ async def _lanes(chosen: settings.Settings, spec: dict[str, Any], counted: meter
     wake = asyncio.Event()
     used: list[Any] = [Noop(counted)]
     if spec["mode"] == "counter":
-        inspector = log.Inspector(chosen.kafka, loop)
+        inspector = log.Inspector(broker.of(chosen), loop)
         given = ("bench", chosen.postgres, inspector, lambda: loop.call_soon_threadsafe(wake.set))
         used = [CounterLane(index, counted, *given) for index in range(LANES)]
         for lane in used:
@@ -147,7 +147,7 @@ async def _lanes(chosen: settings.Settings, spec: dict[str, Any], counted: meter
 
 
 async def _worker(chosen: settings.Settings, counted: meter.Meter, *, from_door: bool) -> None:
-    await topic_admin.check(chosen.kafka, chosen.homes)
+    await topic_admin.check(broker.of(chosen), chosen.homes)
     worker = worker_app.Worker(chosen)
     for lane in worker.folds:
         watch(lane, counted.start, lambda batch, _: counted.add(len(batch.facts.lines)))
@@ -196,7 +196,7 @@ async def _delays(chosen: settings.Settings) -> None:
         whole = quantiles(delays[len(delays) // 5 :])
         meter.tell(events=len(delays), carried=round(len(delays) / took), parts=parts, **whole)
 
-    await topic_admin.check(chosen.kafka, chosen.homes)
+    await topic_admin.check(broker.of(chosen), chosen.homes)
     worker = worker_app.Worker(chosen)
     for lane in worker.folds:
         watch(lane, lambda: None, committed)
@@ -222,7 +222,7 @@ async def _timers(chosen: settings.Settings, count: int) -> None:
             if len(late) >= count:
                 meter.tell(events=len(late), most=round(1000 * max(late), 1), rate=0, **quantiles(late))
 
-    await topic_admin.check(chosen.kafka, chosen.homes)
+    await topic_admin.check(broker.of(chosen), chosen.homes)
     worker = worker_app.Worker(chosen)
     for lane in worker.folds:
         watch(lane, lambda: None, committed)

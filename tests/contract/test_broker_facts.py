@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from streams import broker_facts, log, topic_admin
+from streams import broker, broker_facts, log, topic_admin
 from tests import stack
 
 
 @pytest.mark.asyncio
 async def test_a_broker_tells_its_release_and_its_disks(servers: stack.Servers) -> None:
-    admin = await topic_admin.connect(servers.bootstrap)
+    admin = await topic_admin.connect(broker.Broker(servers.bootstrap))
     try:
         (node,) = [one["node_id"] for one in (await admin.describe_cluster())["brokers"]]
         assert await broker_facts.release(admin, node) == "4.3"
@@ -28,6 +28,6 @@ async def test_a_broker_tells_its_release_and_its_disks(servers: stack.Servers) 
 @pytest.mark.asyncio
 async def test_a_consumer_that_is_let_go_at_once_cancels_nobody(servers: stack.Servers) -> None:
     """Its tasks had not begun yet: aiokafka awaits them as they are cancelled."""
-    async with log.reading(servers.bootstrap) as consumer:
+    async with log.reading(broker.Broker(servers.bootstrap)) as consumer:
         assert await consumer.end_offsets([]) == {}
     assert consumer._client._conns == {}, "closed to the end"

@@ -9,7 +9,7 @@ from aiokafka.producer import message_accumulator
 
 from schemas import errors
 from schemas import topics as names
-from streams import producer
+from streams import broker, producer
 
 RECORD = producer.Record(names.EMAIL_ACTIVITY, 0, None, b"{}")
 
@@ -20,7 +20,7 @@ async def test_a_producer_that_failed_leaves_no_task(topics: str, monkeypatch: p
     buffered = message_accumulator.MessageAccumulator
     monkeypatch.setattr(buffered, "drain_by_nodes", lambda *_, **__: ({}, False))
     before = asyncio.all_tasks()
-    out = producer.LogProducer(topics, "t")
+    out = producer.LogProducer(broker.Broker(topics), "t")
     for _ in range(2):
         with pytest.raises(errors.Away):
             await out.append([RECORD], timeout=0.5)
@@ -37,7 +37,7 @@ async def test_who_shares_a_producer_that_failed_is_told_that_the_log_is_away(
     monkeypatch.setattr(
         message_accumulator.MessageAccumulator, "drain_by_nodes", lambda *_, **__: ({}, False)
     )
-    out = producer.LogProducer(topics, "t")
+    out = producer.LogProducer(broker.Broker(topics), "t")
     first = asyncio.create_task(out.append([RECORD], timeout=0.5))
     await asyncio.sleep(0.3)
     second = asyncio.create_task(out.append([RECORD] * producer.TOGETHER, timeout=5))
@@ -47,7 +47,7 @@ async def test_who_shares_a_producer_that_failed_is_told_that_the_log_is_away(
 
 
 async def test_after_a_failure_the_next_one_writes(topics: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = producer.LogProducer(topics, "t")
+    out = producer.LogProducer(broker.Broker(topics), "t")
     with monkeypatch.context() as patched:
         patched.setattr(out, "_send", lambda *_: asyncio.sleep(9))
         with pytest.raises(errors.Away):

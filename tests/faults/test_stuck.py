@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from streams import watchdog
+from streams import broker, watchdog
 from tests import cluster as clusters
 from tests import stack, traffic
 from tests.faults import proxy
@@ -29,7 +29,7 @@ def test_a_watchdog_whose_own_session_is_dropped_in_silence_looks_again(
     standings = [watchdog.Standing("fold-0", 0)]
     with proxy.Proxy(servers.postgres.port) as between:
         dsn = database.replace(f":{servers.postgres.port}/", f":{between.port}/")
-        eyes = watchdog.Eyes(servers.bootstrap, dsn, "worker-1")
+        eyes = watchdog.Eyes(broker.Broker(servers.bootstrap), dsn, "worker-1")
         assert eyes.with_work(standings, SECONDS) == {"fold-0"}
         with monkeypatch.context() as slow:
             slow.setattr(watchdog, "SESSIONS", SLEEPS)

@@ -82,6 +82,36 @@ def test_what_is_needed_is_named() -> None:
     assert chosen.need("kafka") is chosen
 
 
+SASL = {"HEED_KAFKA_SECURITY_PROTOCOL": "sasl_ssl", "HEED_KAFKA_USER": "u", "HEED_KAFKA_PASSWORD": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"HEED_KAFKA_CA_FILE": "ca.pem"}, "set that to ssl or sasl_ssl, or leave HEED_KAFKA_CA_FILE out"),
+        ({"HEED_KAFKA_USER": "u"}, "set that to sasl_plaintext or sasl_ssl, or leave HEED_KAFKA_USER out"),
+        (SASL | {"HEED_KAFKA_SECURITY_PROTOCOL": "ssl"}, "HEED_KAFKA_USER means nothing"),
+        (
+            SASL | {"HEED_KAFKA_SECURITY_PROTOCOL": "sasl_plaintext", "HEED_KAFKA_CERTIFICATE": "c.pem"},
+            "HEED_KAFKA_CERTIFICATE means nothing",
+        ),
+        (SASL | {"HEED_KAFKA_CERTIFICATE_KEY": "key.pem"}, "set HEED_KAFKA_CERTIFICATE"),
+        (SASL | {"HEED_KAFKA_USER": ""}, "needs HEED_KAFKA_USER"),
+        (SASL | {"HEED_KAFKA_PASSWORD": ""}, "HEED_KAFKA_PASSWORD or HEED_KAFKA_PASSWORD_FILE"),
+        (SASL | {"HEED_KAFKA_PASSWORD_FILE": "p"}, "either HEED_KAFKA_PASSWORD or HEED_KAFKA_PASSWORD_FILE"),
+    ],
+)
+def test_settings_of_kafka_that_contradict_each_other_are_refused(env: dict[str, str], says: str) -> None:
+    with pytest.raises(errors.Usage, match=says) as refused:
+        settings.Settings.load(env)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "hunter2" not in repr(settings.Settings.load(SASL))
+    assert settings.SECRET == ("kafka_password",)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         settings.Settings.load({}).homes = 3  # type: ignore[misc]

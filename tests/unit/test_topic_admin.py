@@ -6,7 +6,7 @@ import aiokafka.errors
 import pytest
 
 from schemas import errors
-from streams import topic_admin
+from streams import broker, topic_admin
 
 
 class Admin:
@@ -27,7 +27,7 @@ class Admin:
 def failing(monkeypatch: pytest.MonkeyPatch) -> Admin:
     admin = Admin(aiokafka.errors.KafkaConnectionError("closed"))
 
-    async def connect(_: str) -> Admin:
+    async def connect(_: broker.Broker) -> Admin:
         return admin
 
     monkeypatch.setattr(topic_admin, "connect", connect)
@@ -38,12 +38,19 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Admin:
 async def test_a_broker_that_goes_while_it_is_asked_is_away(failing: Admin, question: object) -> None:
     """Found by the soak: a worker that started just then ended in doubt, instead of waiting."""
     with pytest.raises(errors.Away):
-        await question("kafka:9092", 8)  # type: ignore[operator]
+        await question(broker.Broker("kafka:9092"), 8)  # type: ignore[operator]
     assert failing.closed
 
 
-async def test_what_waiting_does_not_mend_is_not_called_away(failing: Admin) -> None:
+async def test_what_waiting_does_not_mend_is_not_waited_for(failing: Admin) -> None:
     failing.error = aiokafka.errors.TopicAuthorizationFailedError()
-    with pytest.raises(aiokafka.errors.TopicAuthorizationFailedError):
-        await topic_admin.check("kafka:9092", 8)
+    with pytest.raises(errors.Refused, match=r"grant it the rights that docs/operations\.md lists"):
+        await topic_admin.wait(broker.Broker("kafka:9092"), 8)
+    assert failing.closed
+
+
+async def test_what_is_no_matter_of_rights_or_of_waiting_is_raised_as_it_is(failing: Admin) -> None:
+    failing.error = aiokafka.errors.InvalidTopicError()
+    with pytest.raises(aiokafka.errors.InvalidTopicError):
+        await topic_admin.wait(broker.Broker("kafka:9092"), 8)
     assert failing.closed
