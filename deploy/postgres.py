@@ -19,7 +19,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -51,7 +51,10 @@ INITDB = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--built
 
 
 class Postgres:
-    """A server of its own folder; start, stop, kill and start again keep data and port."""
+    """A server of its own folder; start, stop, kill and start again keep data and port.
+
+    Of the wheel; or of another release whose `programs`, `libraries` and options of initdb are given.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,9 @@ class Postgres:
         port: int,
         *,
         settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
+        libraries: Path | None = None,
+        initdb: Sequence[str] = INITDB,
         pause: processes.Pause = time.sleep,
     ) -> None:
         self.home = home.resolve()
@@ -67,6 +73,11 @@ class Postgres:
         self.log = self.home / "postgres.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._settings = dict(settings or {})
+        self._programs = programs
+        self._initdb = initdb
+        self._env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        if libraries:
+            self._env["LD_LIBRARY_PATH"] = str(libraries)
         self._pause = pause
         self._owner: processes.Owner | None = None
 
@@ -82,14 +93,14 @@ class Postgres:
         """Makes the cluster if there is none and starts the server. Raises errors.Away; then use `wait`."""
         kafka.need_room(self.home)
         processes.need_port(self.port, "PostgreSQL")
-        programs = find_programs()
+        programs = self._programs or find_programs()
         self._owner = _unprivileged(programs, self.home)
         self._initialise(programs)
         _drop_stale_lock(self.data)
         with processes.open_log(self.log) as log:
             self.process = processes.spawn(
                 [programs / "postgres", "-D", self.data, *self._options()],
-                env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
+                env=self._env,
                 cwd=self.home,
                 stdout=log,
                 stderr=log,
@@ -147,9 +158,9 @@ class Postgres:
             os.chown(fresh, self._owner.uid, self._owner.gid)
         command = [str(programs / "initdb"), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
         making = processes.Command(
-            [*command, "--no-instructions", *INITDB],
+            [*command, "--no-instructions", *self._initdb],
             cwd=fresh,
-            env={**os.environ, "LC_ALL": "C"},
+            env=self._env,
             owner=self._owner,
         )
         code, output = making.finish(self._pause)

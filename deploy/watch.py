@@ -3,8 +3,7 @@
 `python -m deploy.watch` (`make watch`) scrapes whatever runs in HEED_HOME, follows it through restarts, and
 judges the alerts of `deploy/prometheus`. Promises: loopback only; data and configuration in
 HEED_HOME/prometheus, where the stack keeps `targets.json`; nothing of the system is changed. Where
-`prometheus` and `promtool` are not on the PATH, Debian's package is fetched by apt (which checks its
-signature) and unpacked into the cache.
+`prometheus` and `promtool` are not on the PATH, Debian's package is fetched into the cache (`deploy.debian`).
 
 Limits: fetching needs apt; elsewhere a sentence says what to install. The fetched one answers queries (of
 Grafana, promtool, curl), but has no pages: Debian's program looks for those in /usr/share. Called by
@@ -16,15 +15,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from deploy import kafka, processes
+from deploy import debian, kafka, processes
 from deploy.home import Home
 from deploy.jars import Say
 from schemas import errors
@@ -35,7 +31,6 @@ CONFIGURATION: Final = "prometheus.yml"
 FILES: Final = (CONFIGURATION, "rules.yml", "alerts.yml")
 PORT: Final = 9090
 FIRING: Final = 'ALERTS{alertstate="firing"}'
-APT_SECONDS: Final = 300
 _NAMES: Final = ("prometheus", "promtool")
 
 
@@ -52,54 +47,12 @@ def find(say: Say, cache: Path | None = None) -> Programs:
     on_path = [shutil.which(name) for name in _NAMES]
     if all(on_path):
         return Programs(*(Path(str(found)) for found in on_path))
-    folder = (cache or kafka.default_cache()) / "prometheus"
-    if not all((folder / "usr/bin" / name).is_file() for name in _NAMES):
-        _fetch(folder, say)
+    folder = debian.unpacked(
+        "prometheus", [f"usr/bin/{name}" for name in _NAMES],
+        (cache or kafka.default_cache()) / "prometheus", say,
+        "install `prometheus` and `promtool`, 2.42 or later, and put both on the PATH.",
+    )  # fmt: skip
     return Programs(*(folder / "usr/bin" / name for name in _NAMES))
-
-
-def _fetch(folder: Path, say: Say) -> None:
-    """Debian's package, unpacked beside its place and renamed into it: two that fetch at once do no harm."""
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise errors.Away(
-            "Prometheus is not on the PATH, and there is no apt to fetch it with: "
-            "install `prometheus` and `promtool`, 2.42 or later, and put both on the PATH."
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".prometheus-") as name:
-        place = Path(name)
-        say("fetching Prometheus (Debian's package, about 20 MB; only once)")
-        if _apt(["download", "prometheus"], place) is not None:
-            _apt(["update"], place)  # without root, or with fresh lists, it changes nothing
-            trouble = _apt(["download", "prometheus"], place)
-            if trouble is not None:
-                raise errors.Away(f"Prometheus cannot be fetched ({trouble}): install `prometheus` by hand.")
-        (package,) = place.glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", package, place / "all"], check=True, timeout=APT_SECONDS)
-        try:
-            (place / "all").rename(folder)
-        except OSError:  # somebody else was faster, or an older one is not whole
-            if not all((folder / "usr/bin" / name).is_file() for name in _NAMES):
-                shutil.rmtree(folder)
-                (place / "all").rename(folder)
-
-
-def _apt(arguments: Sequence[str], place: Path) -> str | None:
-    """Runs apt-get; None when it went well, else its last word."""
-    try:
-        done = subprocess.run(
-            ["apt-get", "-q", *arguments],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=APT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "apt-get takes too long"
-    if done.returncode == 0:
-        return None
-    return processes.telling_line(done.stderr) or f"apt-get ended with {done.returncode}"
 
 
 def lay_out(home: Home) -> Path:

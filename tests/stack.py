@@ -2,7 +2,8 @@
 
 Promises: every test database is fresh and migrated, every set of topics is new; what a test starts is stopped
 when its fixture ends, and nothing else is. Limits: topics have fixed names, so tests that use them share one
-broker by turns. Called by `tests.conftest` and by tests that kill and restart servers themselves.
+broker by turns. With TESTS_POSTGRES=15 the database is the oldest that Heed runs on. Called by
+`tests.conftest` and by tests that kill and restart servers themselves.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from deploy.kafka import Kafka
 from deploy.postgres import Postgres
 from deploy.processes import free_ports, spawn
 from schemas import topics
+from tests import postgres15
 
 ROOT = Path(__file__).resolve().parent.parent
 HEED = Path(sys.executable).with_name("heed")
@@ -44,7 +46,9 @@ class Servers:
         broker, controller, database = free_ports(3)
         self.home = home
         self.kafka = Kafka(home / "kafka", broker, controller, say=_quiet)
-        self.postgres = Postgres(home / "postgres", database)
+        oldest = os.environ.get("TESTS_POSTGRES") == "15"
+        make = postgres15.server if oldest else Postgres
+        self.postgres = make(home / "postgres", database)
         self._template: str | None = None
 
     @property

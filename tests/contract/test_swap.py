@@ -238,7 +238,9 @@ def test_errors_of_contacts_are_carried_over_and_found(stand: swaps.Stand) -> No
     stand.swap()
     found = stand.ask("select subject, error, attempts from heed_data.nudge order by subject")
     told = "RaiseException: this contact is broken"
-    assert found == [("contact:c1", "as live says", 7), ("contact:c2", told, 1)]
+    assert found[0] == ("contact:c1", "as live says", 7)
+    assert found[1][:2] == ("contact:c2", told)
+    assert found[1][2] in (1, 2)  # the second try is due after a second, which a swap may take
 
 
 def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: swaps.Stand) -> None:

@@ -17,14 +17,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from shutil import rmtree
 
+import psycopg
 import pytest
 
+from deploy.postgres import Postgres
 from deploy.processes import free_ports
+from deploy.stack import dashboard_dsn
 from schemas import errors, settings
 from schemas.topics import all_topics
 from streams import broker, log, producer, topic_admin
+from tests import certificates, postgres15, secured, stack, traffic
 from tests import cluster as clusters
-from tests import secured, stack, traffic
 
 EXAMPLE = stack.ROOT / "examples" / "produce_kafka.py"
 
@@ -233,3 +236,50 @@ def test_processes_that_are_refused_end_with_69_and_a_sentence(
     assert says in last["why"]
     assert says in examine(env)["broker"]["says"]
     assert "not-this-one" not in done.stderr + "".join(worker.lines)
+
+
+@pytest.fixture
+def oldest() -> Iterator[tuple[Postgres, certificates.Authority]]:
+    """PostgreSQL 15 that takes nobody but over TLS, and its authority."""
+    home = Path(tempfile.mkdtemp(prefix="heed-tls-"))
+    with ExitStack() as ending:
+        ending.callback(rmtree, home, ignore_errors=True)
+        made = postgres15.server(home / "postgres", free_ports(1)[0])
+        ending.callback(made.stop)
+        made.start()
+        made.wait()
+        authority = certificates.Authority(home, "authority")
+        postgres15.secure(made, authority)
+        yield made, authority
+
+
+def test_all_of_heed_on_postgresql_15_over_tls(
+    oldest: tuple[Postgres, certificates.Authority], servers: stack.Servers, launch: stack.Launcher,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Certificates on both sides, by the DSN alone; every session is encrypted, the dashboards' too."""
+    server, authority = oldest
+    signed = authority.sign("heed")
+    trusting = f"{server.dsn()}?sslmode=verify-full&sslrootcert={authority.file}"
+    dsn = f"{trusting}&sslcert={signed.certificate}&sslkey={signed.key}"
+    for wrong, says in (
+        (server.dsn() + "?sslmode=disable", "no encryption"),
+        (trusting, "certificate"),
+        (dsn.replace("127.0.0.1", "localhost"), "host name"),
+        (
+            dsn.replace(str(authority.file), str(certificates.Authority(tmp_path, "other").file)),
+            "verify failed",
+        ),
+    ):
+        refused = heed({"HEED_POSTGRES": wrong}, "migrate")
+        assert refused.returncode == 69, refused.stderr
+        assert refused.stderr.startswith("heed: PostgreSQL cannot be reached or refused: ")
+        assert says in refused.stderr
+        assert "Traceback" not in refused.stderr
+    stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
+    env = {"HEED_KAFKA": servers.bootstrap, "HEED_POSTGRES": dsn, "HEED_HOME": str(tmp_path)}
+    work(launch, env, {})
+    with psycopg.connect(dashboard_dsn(trusting)) as shown:
+        assert shown.info.server_version // 10_000 == 15
+        assert shown.pgconn.ssl_in_use
+        assert shown.execute("select frequency from heed_read.contact_engagement").fetchall() == [(2,)]
