@@ -16,22 +16,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import psycopg
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.sql import dml
 
 from api import problems, servers
 from projections import tables
 from schemas import identity, metrics, topics
+from streams import nudging, refresh
 
 CALCULATE_SECONDS: Final = 2.0
-REFRESH_SECONDS: Final = 30.0
-REFRESH_STEP: Final = 5_000
-EXPIRED: Final = "expired"
+REFRESH_SECONDS: Final = refresh.SECONDS
 DIFFERS: Final = "differs"
 
 _POLL_SECONDS: Final = 0.05
@@ -111,50 +109,8 @@ def _comparison() -> sa.Select[Any]:
     )
 
 
-def _nudging() -> dml.ReturningInsert[Any]:
-    """Nudges for a step of the rows that are due and have none yet; answers the nudges.
-
-    A contact in error is left to its own nudge: it would be due again, and nudged again, for ever.
-    """
-    due, nudge = tables.engagement.c, tables.nudge.c
-    subject = identity.CONTACT + due.contact_id
-    rows = (
-        sa.select(due.home, subject, sa.literal(EXPIRED))
-        .where(due.valid_until <= sa.bindparam("now"))
-        .where(
-            ~sa.exists().where(
-                nudge.subject == subject, sa.or_(nudge.reason == EXPIRED, nudge.error.is_not(None))
-            )
-        )
-        .order_by(due.home, due.valid_until)
-        .limit(REFRESH_STEP)
-    )
-    return (
-        tables.nudge.insert()
-        .from_select(["home", "subject", "reason"], rows)
-        .returning(nudge.id, nudge.subject)
-    )
-
-
 _PAST: Final = _past()
 _COMPARE: Final = _comparison()
-_NUDGE: Final = _nudging()
-_NOW: Final = sa.select(sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("now"))
-_ids: Final = sa.bindparam("ids", type_=postgresql.ARRAY(sa.BigInteger))
-_subjects: Final = sa.bindparam("subjects", type_=postgresql.ARRAY(sa.Text))
-_nudge: Final = tables.nudge.c
-_is_left: Final = sa.and_(_nudge.id == sa.func.any(_ids), _nudge.error.is_(None))
-# Who takes a nudge and fails leaves another in its place, with the error.
-_is_failed: Final = sa.and_(_nudge.subject == sa.func.any(_subjects), _nudge.error.is_not(None))
-_MEND: Final = (
-    tables.nudge.insert()
-    .values({name: sa.bindparam(name) for name in ("home", "subject", "reason")})
-    .returning(_nudge.id, _nudge.subject)
-)
-_LEFT: Final = sa.select(
-    sa.func.count().filter(_is_left).label("left"),
-    sa.func.count(_nudge.subject.distinct()).filter(_is_failed).label("failed"),
-).where(sa.or_(_is_left, _is_failed))
 
 
 def well_formed(contact: str) -> str:
@@ -217,10 +173,14 @@ async def calculate(database: servers.Database, contact: str, homes: int) -> dic
 
 async def _mend(database: servers.Database, contact: str, home: int) -> bool:
     """Has the owner make the row anew; answers whether it has done so in time."""
-    subject = identity.CONTACT + contact
-    nudges = await database.rows(_MEND, home=home, subject=subject, reason=DIFFERS)
-    left, failed = await _wait(database, nudges, time.monotonic() + CALCULATE_SECONDS)
-    return not left and not failed
+
+    def mend(connection: psycopg.Connection, stopping: Callable[[], bool]) -> bool:
+        nudged = nudging.ask(connection, [(home, contact)], DIFFERS)
+        until = time.monotonic() + CALCULATE_SECONDS
+        waited = nudging.wait(connection, nudged, until, stopping=stopping)
+        return not (waited.left or waited.failed)
+
+    return await database.work("calculate", mend)
 
 
 def _part(found: Mapping[str, Any], prefix: str) -> dict[str, Any] | None:
@@ -248,30 +208,14 @@ async def refresh_expired(database: servers.Database) -> int:
 
     Raises `Problem` when they take longer than `REFRESH_SECONDS`: the nudges stay and are taken later.
     """
-    until = time.monotonic() + REFRESH_SECONDS
-    refreshed = 0
-    (asked,) = await database.rows(_NOW)
-    while True:
-        nudges = await database.rows(_NUDGE, now=asked["now"])
-        if not nudges:
-            return refreshed
-        left, failed = await _wait(database, nudges, until)
-        refreshed += len(nudges) - left - failed
-        if left:
-            raise problems.Problem(
-                problems.WORKERS_BEHIND,
-                f"The workers have not taken all nudges within {REFRESH_SECONDS:.0f} seconds.",
-                refreshed=refreshed,
-            )
-
-
-async def _wait(
-    database: servers.Database, nudges: Sequence[Mapping[str, Any]], until: float
-) -> tuple[int, int]:
-    """Waits until each nudge is taken; answers how many are left, and how many contacts failed."""
-    named = {"ids": [one["id"] for one in nudges], "subjects": [one["subject"] for one in nudges]}
-    while True:
-        (found,) = await database.rows(_LEFT, **named)
-        if not found["left"] or time.monotonic() >= until:
-            return found["left"], found["failed"]
-        await asyncio.sleep(_POLL_SECONDS)
+    try:
+        return await database.work(
+            "refresh-expired",
+            lambda connection, stopping: refresh.run(connection, REFRESH_SECONDS, stopping=stopping),
+        )
+    except refresh.Behind as behind:
+        raise problems.Problem(
+            problems.WORKERS_BEHIND,
+            f"The workers have not taken all nudges within {REFRESH_SECONDS:.0f} seconds.",
+            refreshed=behind.refreshed,
+        ) from None

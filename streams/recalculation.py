@@ -20,11 +20,12 @@ import psycopg
 
 from projections import database, recalculation
 from schemas import errors, identity, topics
+from streams import nudging
 
 MOST_SECONDS: Final = 600.0
 STEP: Final = 1000
 SHOWN: Final = 10_000
-POLL: Final = 0.05
+REASON: Final = "recalculate"
 
 Place = tuple[int, str]
 
@@ -35,17 +36,6 @@ where (q.home, q.contact_id) > (%(home)s, %(contact)s) and (q.error is null or %
     and q.home = any(array(select part from position where reader = 'fold' and topic = %(topic)s
         and as_of > clock_timestamp() - interval '10 seconds'))
 order by q.home, q.contact_id limit %(most)s
-"""
-NUDGE: Final = """
-insert into nudge (home, subject, reason)
-select u.home, 'contact:' || u.contact_id, 'recalculate'
-from unnest(%s::smallint[], %s::text[]) as u(home, contact_id) returning id, subject
-"""
-LEFT: Final = "select id from nudge where id = any(%s) and error is null"
-# Purpose: who failed at these nudges left another, with the error; an older one tells of an older try.
-FAILED: Final = """
-select subject, max(error) from nudge where subject = any(%s) and error is not null and id > %s
-group by subject
 """
 DONE: Final = """
 delete from recalculation q
@@ -128,16 +118,11 @@ def run(
 
 def bring_one(connection: psycopg.Connection, contact: str, home: int, seconds: float = 30.0) -> str | None:
     """Have one contact's owner compute it anew; answers the error when it cannot be. Raises `errors.Away`."""
-    until = time.monotonic() + seconds
-    ids: dict[int, str] = dict(connection.execute(NUDGE, ([home], [contact])).fetchall())
-    while connection.execute(LEFT, (list(ids),)).fetchall():
-        if time.monotonic() > until:
-            raise errors.Away(
-                f"No worker has taken it within {seconds:.0f} s: is one running for home {home}?"
-            )
-        time.sleep(POLL)
-    failed: dict[str, str] = dict(connection.execute(FAILED, (list(ids.values()), min(ids))).fetchall())
-    return next(iter(failed.values()), None)
+    nudged = nudging.ask(connection, [(home, contact)], REASON)
+    waited = nudging.wait(connection, nudged, time.monotonic() + seconds)
+    if waited.left:
+        raise errors.Away(f"No worker has taken it within {seconds:.0f} s: is one running for home {home}?")
+    return next(iter(waited.failed.values()), None)
 
 
 def _steps(
@@ -156,7 +141,7 @@ def _steps(
         if not now.filling and now.waiting == now.failed:
             return
         place, first = recalculation.START, False
-        time.sleep(POLL)
+        time.sleep(nudging.POLL)
 
 
 def _bring(
@@ -167,15 +152,10 @@ def _bring(
     stopping: Callable[[], bool],
     ran: Ran,
 ) -> None:
-    homes, contacts = [one.home for one in step], [one.contact for one in step]
-    ids: dict[int, str] = dict(connection.execute(NUDGE, (homes, contacts)).fetchall())
-    while left := {id_ for (id_,) in connection.execute(LEFT, (list(ids),)).fetchall()}:
-        if clock() >= until or stopping():
-            break
-        time.sleep(POLL)
-    undone = {ids[id_] for id_ in left}
-    failed: dict[str, str] = dict(connection.execute(FAILED, (list(ids.values()), min(ids))).fetchall())
-    settled = [one for one in step if identity.CONTACT + one.contact not in undone]
+    nudged = nudging.ask(connection, [(one.home, one.contact) for one in step], REASON)
+    waited = nudging.wait(connection, nudged, until, clock=clock, stopping=stopping)
+    failed = waited.failed
+    settled = [one for one in step if identity.CONTACT + one.contact not in waited.left]
     wrong = [(one, failed[identity.CONTACT + one.contact]) for one in settled
               if identity.CONTACT + one.contact in failed]  # fmt: skip
     good = [one for one in settled if identity.CONTACT + one.contact not in failed]

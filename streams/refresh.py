@@ -16,10 +16,10 @@ from typing import Final
 import psycopg
 
 from schemas import errors
+from streams import nudging
 
 SECONDS: Final = 30.0
 STEP: Final = 5000
-POLL: Final = 0.05
 
 NOW: Final = "select date_trunc('milliseconds', clock_timestamp())"
 NUDGE: Final = """
@@ -28,11 +28,6 @@ select home, 'contact:' || contact_id, 'expired' from engagement e
 where valid_until <= %s and not exists (select from nudge n where n.subject = 'contact:' || e.contact_id
     and (n.reason = 'expired' or n.error is not null))
 order by home, valid_until limit %s returning id, subject
-"""
-LEFT: Final = """
-select count(*) filter (where id = any(%(ids)s) and error is null),
-    count(distinct subject) filter (where subject = any(%(subjects)s) and error is not null)
-from nudge where id = any(%(ids)s) or (subject = any(%(subjects)s) and error is not null)
 """
 
 
@@ -49,6 +44,7 @@ def run(
     seconds: float = SECONDS,
     *,
     clock: Callable[[], float] = time.monotonic,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Have the owners look at every row that is due now; answers how many they have brought.
 
@@ -58,12 +54,12 @@ def run(
     refreshed = 0
     now = _now(connection)
     while True:
-        nudged = connection.execute(NUDGE, (now, STEP)).fetchall()
+        nudged: dict[int, str] = dict(connection.execute(NUDGE, (now, STEP)).fetchall())
         if not nudged:
             return refreshed
-        left, failed = _wait(connection, nudged, until, clock)
-        refreshed += len(nudged) - left - failed
-        if left:
+        waited = nudging.wait(connection, nudged, until, clock=clock, stopping=stopping)
+        refreshed += len(nudged) - len(waited.left) - len(waited.failed)
+        if waited.left:
             raise Behind(refreshed)
 
 
@@ -71,14 +67,3 @@ def _now(connection: psycopg.Connection) -> datetime:
     [(now,)] = connection.execute(NOW).fetchall()
     moment: datetime = now
     return moment
-
-
-def _wait(
-    connection: psycopg.Connection, nudged: list[tuple[int, str]], until: float, clock: Callable[[], float]
-) -> tuple[int, int]:
-    named = {"ids": [id_ for id_, _ in nudged], "subjects": [subject for _, subject in nudged]}
-    while True:
-        [(left, failed)] = connection.execute(LEFT, named).fetchall()
-        if not left or clock() >= until:
-            return left, failed
-        time.sleep(POLL)

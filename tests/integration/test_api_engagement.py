@@ -15,6 +15,7 @@ from psycopg import rows
 from api import engagement, problems
 from projections import tables
 from schemas import metrics, topics
+from streams import refresh
 from tests.integration import engagement_world as world
 
 NULLS = dict.fromkeys(
@@ -255,7 +256,7 @@ async def test_a_row_that_is_worked_on_or_due_is_not_told_to_differ(
 async def test_refreshing_nudges_what_is_due_and_nothing_else(
     database: str, sql: psycopg.Connection[rows.DictRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engagement, "REFRESH_STEP", 2)
+    monkeypatch.setattr(refresh, "STEP", 2)
     for number in range(5):
         world.tell(sql, f"due-{number}", "mail.clicked", "m1", NOW - 2 * DAY)
         world.fold(sql, f"due-{number}", home=number)
