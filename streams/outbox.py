@@ -4,24 +4,22 @@ Promises: in the order of their ids within a home, at least once; it deletes not
 an outbox row when it reads the command back. What was published but is still there after a minute is
 published again, so a topic that lost it heals. Idempotent, not transactional: control records would leave
 gaps.
-Limits: homes that this worker's lanes own; a thread and a connection of its own.
+Limits: homes that this worker's lanes own.
 Called by: `streams.app`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 import psycopg
-import structlog
 
 from projections import database
-from schemas import errors, metrics
-from streams import process, producer, watchdog
+from schemas import metrics
+from streams import producer, server_loop
 
 MOST: Final = 500
 LOOK: Final = 1.0
@@ -44,7 +42,7 @@ select (select count(*) from outbox where home = any(%(homes)s::smallint[])),
 SHOWN: Final = (metrics.OUTBOX_BACKLOG, metrics.NUDGES, metrics.CONTACT_ERRORS, metrics.OUTBOX_SECONDS)
 
 
-class Relay:
+class Relay(server_loop.ServerLoop):
     """Publishes the outbox of the homes that `homes` names at each look."""
 
     def __init__(
@@ -55,60 +53,24 @@ class Relay:
         loop: asyncio.AbstractEventLoop,
         homes: Callable[[], list[int]],
     ) -> None:
+        super().__init__("relay")
         self._owner, self._dsn = owner, dsn
         self._out, self._loop, self._homes = out, loop, homes
         self._after: dict[int, int] = {}
         self._since = time.monotonic()
-        self._woken = threading.Event()
-        self._stopping = False
-        self._turns = 0
-        self._connection: psycopg.Connection | None = None
-        self._log = structlog.get_logger().bind(lane="relay")
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+    def connect(self) -> psycopg.Connection:
+        return database.connect(self._dsn, database.LIVE_PATH, f"{self._owner} relay")
 
-    def wake(self) -> None:
-        """There is something in the outbox."""
-        self._woken.set()
+    def look(self, connection: psycopg.Connection) -> float:
+        return 0.0 if self._publish(connection) else LOOK
 
-    def stop(self) -> None:
-        self._stopping = True
-        self._woken.set()
-        self._thread.join(5.0)
-
-    def standing(self) -> watchdog.Standing:
-        """Where the relay stands, for the watchdog: every look, with or without rows, moves it on."""
-        return watchdog.Standing("relay", self._turns, self._thread.ident)
-
-    def _run(self) -> None:
-        waits = 0
-        while not self._stopping:
-            self._turns += 1
-            try:
-                if not self._publish():
-                    self._woken.wait(LOOK)
-                    self._woken.clear()
-                waits = 0
-            except (errors.Away, psycopg.Error) as error:
-                if isinstance(error, psycopg.Error) and not database.is_away(error):
-                    process.die(error)
-                if waits % 20 == 0:
-                    self._log.warning("waiting for a server", error=process.told(error))
-                if self._connection is not None and isinstance(error, psycopg.Error):
-                    self._connection.close()
-                waits += 1
-                time.sleep(min(2.0, 0.1 * 2 ** min(waits, 6)))
-            except BaseException as error:
-                process.die(error)
-
-    def _publish(self) -> bool:
+    def _publish(self, connection: psycopg.Connection) -> bool:
+        """Publish what comes next; whether there may be more."""
         homes = self._homes()
         if time.monotonic() - self._since > AGAIN:
             self._after, self._since = {}, time.monotonic()
         self._after = {home: self._after.get(home, 0) for home in homes}
-        connection = self._connected()
         (waiting,) = connection.execute(WAITING, {"homes": homes}).fetchall()
         for gauge, number in zip(SHOWN, waiting, strict=True):
             gauge.set(number)
@@ -126,8 +88,3 @@ class Relay:
             if home in self._after:
                 self._after[home] = max(id_, self._after[home])
         return len(rows) == MOST
-
-    def _connected(self) -> psycopg.Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = database.connect(self._dsn, database.LIVE_PATH, f"{self._owner} relay")
-        return self._connection

@@ -6,28 +6,25 @@ two while it changes hands. With every claim the owner drives again what another
 its doors itself, on the log by the lanes that fold it. What was kept for HEED_PARKED_DAYS is deleted a step
 at a time, but never what waits for its time, what was not yet looked at after an upgrade, or what stands on
 the log for ever: a replay would read it there, so the row must lead a newer worker to it.
-Limits: partitions that this worker's lanes own; a thread and a connection of its own; the database or Kafka
-away is waited for, with backoff.
+Limits: partitions that this worker's lanes own.
 Called by: `streams.app`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
 import psycopg
-import structlog
 from faust.types import TP
 
 from projections import database, parked, parked_again
-from schemas import errors, metrics, topics
+from schemas import metrics, topics
 from streams import parked as driving
-from streams import parked_fold, process, producer, watchdog
+from streams import parked_fold, producer, server_loop
 
 LOOK: Final = 0.25  # seconds between looks for what has become due
 EXPIRY_SECONDS: Final = 60.0
@@ -48,7 +45,7 @@ class Reader(Owner, Protocol):
     again: parked_fold.Asked
 
 
-class ParkedLoop:
+class ParkedLoop(server_loop.ServerLoop):
     """Looks after the parked records of what `intake` and `readers` own."""
 
     def __init__(
@@ -64,6 +61,7 @@ class ParkedLoop:
         ahead: timedelta,
         days: int,
     ) -> None:
+        super().__init__("parked")
         self._owner, self._dsn, self._days = owner, dsn, days
         self._append = lambda records: out.append_from_thread(records, loop)
         self._intake, self._readers = intake, readers
@@ -71,48 +69,13 @@ class ParkedLoop:
         self._claims: dict[int, int] = {}
         self._unread: Places = set()  # claimed, and not yet looked through for what can be read by now
         self._expired = float("-inf")
-        self._woken = threading.Event()
-        self._stopping = False
-        self._turns = 0
-        self._connection: psycopg.Connection | None = None
-        self._log = structlog.get_logger().bind(lane="parked")
-        self._thread = threading.Thread(target=self._run, name="parked", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
+    def connect(self) -> psycopg.Connection:
+        return database.connect(
+            self._dsn, database.OPS_PATH, f"{self._owner} parked", idle_seconds=driving.IDLE_SECONDS
+        )
 
-    def stop(self) -> None:
-        """Finish the step under way, and end."""
-        self._stopping = True
-        self._woken.set()
-        self._thread.join(5.0)
-
-    def standing(self) -> watchdog.Standing:
-        """Where the loop stands, for the watchdog: every look moves it on, whatever it finds."""
-        return watchdog.Standing("parked", self._turns, self._thread.ident)
-
-    def _run(self) -> None:
-        waits = 0
-        while not self._stopping:
-            self._turns += 1
-            try:
-                self._woken.wait(self._look())
-                waits = 0
-            except (errors.Away, psycopg.Error) as error:
-                if isinstance(error, psycopg.Error) and not database.is_away(error):
-                    process.die(error)
-                if waits % 20 == 0:
-                    self._log.warning("waiting for a server", error=process.told(error))
-                if self._connection is not None:
-                    self._connection.close()
-                waits += 1
-                self._woken.wait(min(2.0, 0.1 * 2 ** min(waits, 6)))
-            except BaseException as error:
-                process.die(error)
-
-    def _look(self) -> float:
-        """One look at everything; answers how many seconds there are until the next."""
-        connection = self._connected()
+    def look(self, connection: psycopg.Connection) -> float:
         doors = self._owned(self._intake)
         on_log = [(reader, self._owned(reader)) for reader in self._readers]
         mine = doors.union(*(places for _, places in on_log))
@@ -181,13 +144,3 @@ class ParkedLoop:
 
     def _driver(self, connection: psycopg.Connection) -> driving.Driver:
         return driving.Driver(connection, self._append, homes=self._homes, ahead=self._ahead)
-
-    def _connected(self) -> psycopg.Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = database.connect(
-                self._dsn,
-                database.OPS_PATH,
-                f"{self._owner} parked",
-                idle_seconds=driving.IDLE_SECONDS,
-            )
-        return self._connection

@@ -11,7 +11,6 @@ Called by: `streams.app` (a thread of each worker); `heed schedules` and the API
 from __future__ import annotations
 
 import dataclasses
-import threading
 import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,10 +18,10 @@ from typing import Any, Final
 
 import cronsim
 import psycopg
-import structlog
 
+from projections import database
 from schemas import errors, metrics, settings
-from streams import process, recalculation, refresh
+from streams import process, recalculation, refresh, server_loop
 
 LOOK: Final = 1.0
 
@@ -88,49 +87,37 @@ def schedules(chosen: settings.Settings) -> list[Schedule]:
     return [Schedule(name, crons[name]) for name in FIRINGS]
 
 
-class Keeper:
+class Keeper(server_loop.ServerLoop):
     """Fires one schedule, in a thread of its own, as long as the worker runs."""
 
     def __init__(self, owner: str, dsn: str, schedule: Schedule) -> None:
+        super().__init__(f"schedule {schedule.name}")
         self._owner, self._dsn, self._schedule = owner, dsn, schedule
-        self._stopping = threading.Event()
-        self._log = structlog.get_logger().bind(schedule=schedule.name)
-        self._thread = threading.Thread(target=self._run, name=f"schedule {schedule.name}", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
+    def stop(self, seconds: float = 0.0) -> None:
         """Fire no more; a firing under way is left to end with the process."""
-        self._stopping.set()
+        super().stop(seconds)
 
-    def _run(self) -> None:
-        connection: psycopg.Connection | None = None
-        waits = 0
-        while not self._stopping.wait(LOOK):
-            try:
-                if connection is None or connection.closed:
-                    connection = recalculation.connect(self._dsn, f"{self._owner} {self._schedule.name}")
-                    state(connection, self._schedule)
-                if self._schedule.cron:
-                    self._look(connection)
-                waits = 0
-            except (errors.Away, psycopg.Error) as error:
-                if waits % 60 == 0:
-                    self._log.warning("waiting for a server", error=process.told(error))
-                waits += 1
-                if connection is not None:
-                    connection.close()
-            except BaseException as error:
-                process.die(error)
+    def connect(self) -> psycopg.Connection:
+        connection = recalculation.connect(self._dsn, f"{self._owner} {self._schedule.name}")
+        state(connection, self._schedule)
+        return connection
 
-    def _look(self, connection: psycopg.Connection) -> None:
+    def look(self, connection: psycopg.Connection) -> float:
+        if self._schedule.cron:
+            self._fire(connection)
+        return LOOK
+
+    def _fire(self, connection: psycopg.Connection) -> None:
+        """Do what is due, if nobody else has taken its slot."""
         slot = self._schedule.last(*clock(connection))
         if not take(connection, self._schedule.name, slot, self._owner):
             return
         try:
             outcome = FIRINGS[self._schedule.name](connection)
-        except errors.HeedError as error:
+        except (errors.HeedError, psycopg.Error) as error:
+            if isinstance(error, psycopg.Error) and database.is_away(error):
+                raise
             outcome = f"{type(error).__name__}: {process.told(error)}"
         metrics.SCHEDULED.labels(schedule=self._schedule.name).inc()
         connection.execute(ENDED, (outcome, self._schedule.name, slot, self._owner))
