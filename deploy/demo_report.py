@@ -32,7 +32,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from deploy import demo_send
+from deploy import demo_client, demo_send
 from schemas import errors, topics
 
 LEADERS: Final = 10
@@ -74,7 +74,10 @@ class Watch:
         self._dsn = stack["dashboard_dsn"]
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": stack["bootstrap"], "group.id": f"heed-demo-{uuid.uuid4().hex}"},
+            {
+                **demo_client.configuration(stack["bootstrap"]),
+                "group.id": f"heed-demo-{uuid.uuid4().hex}",
+            },
             logger=demo_send.silent(),
         )
 

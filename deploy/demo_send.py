@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import confluent_kafka
 import orjson
 
+from deploy import demo_client
 from schemas import errors
 
 BATCH: Final = 1_000
@@ -192,7 +193,7 @@ class ByKafka:
         self._lost: list[confluent_kafka.KafkaError] = []
         self._producer = confluent_kafka.Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **demo_client.configuration(bootstrap),
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 20,

@@ -14,15 +14,20 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
+from deploy import demo_client
 from deploy.postgres import Postgres
 from deploy.processes import free_ports
 from deploy.stack import dashboard_dsn
+from projections import database as database_
+from projections.migrations import apply
 from schemas import errors, settings
 from schemas.topics import all_topics
 from streams import broker, log, producer, topic_admin
@@ -141,8 +146,8 @@ def test_all_of_heed_by_certificates(
     work(launch, kafka.mutual(HEED_POSTGRES=database, HEED_HOME=str(tmp_path)), client, thorough=True)
 
 
-async def test_every_way_in(kafka: secured.Secured) -> None:
-    """Each by what a worker does first, a record written and one asked for."""
+async def test_every_way_in(kafka: secured.Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by what a worker does first, a record written and one asked for; and by the demo's client."""
     plaintext = {"HEED_KAFKA": kafka.at["sasl_plaintext"], "HEED_KAFKA_SECURITY_PROTOCOL": "sasl_plaintext",
                  "HEED_KAFKA_CA_FILE": "", "HEED_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}  # fmt: skip
     for env in (
@@ -159,6 +164,11 @@ async def test_every_way_in(kafka: secured.Secured) -> None:
         await out.stop()
         async with log.reading(into) as consumer:
             assert "email-activity" in await consumer.topics()
+        with monkeypatch.context() as environment:
+            for name, value in env.items():
+                environment.setenv(name, value)
+            plain = Producer(demo_client.configuration(env["HEED_KAFKA"]))
+        assert "email-activity" in plain.list_topics(timeout=20).topics
 
 
 @pytest.fixture
@@ -238,9 +248,18 @@ def test_processes_that_are_refused_end_with_69_and_a_sentence(
     assert "not-this-one" not in done.stderr + "".join(worker.lines)
 
 
-@pytest.fixture
-def oldest() -> Iterator[tuple[Postgres, certificates.Authority]]:
-    """PostgreSQL 15 that takes nobody but over TLS, and its authority."""
+@dataclass(frozen=True)
+class Oldest:
+    """PostgreSQL 15 that takes nobody but over TLS; `trusting` is a DSN without a certificate of its own."""
+
+    server: Postgres
+    authority: certificates.Authority
+    trusting: str
+    dsn: str
+
+
+@pytest.fixture(scope="module")
+def oldest() -> Iterator[Oldest]:
     home = Path(tempfile.mkdtemp(prefix="heed-tls-"))
     with ExitStack() as ending:
         ending.callback(rmtree, home, ignore_errors=True)
@@ -250,36 +269,39 @@ def oldest() -> Iterator[tuple[Postgres, certificates.Authority]]:
         made.wait()
         authority = certificates.Authority(home, "authority")
         postgres15.secure(made, authority)
-        yield made, authority
+        signed = authority.sign("heed")
+        trusting = f"{made.dsn()}?sslmode=verify-full&sslrootcert={authority.file}"
+        yield Oldest(
+            made, authority, trusting, f"{trusting}&sslcert={signed.certificate}&sslkey={signed.key}"
+        )
 
 
-def test_all_of_heed_on_postgresql_15_over_tls(
-    oldest: tuple[Postgres, certificates.Authority], servers: stack.Servers, launch: stack.Launcher,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    """Certificates on both sides, by the DSN alone; every session is encrypted, the dashboards' too."""
-    server, authority = oldest
-    signed = authority.sign("heed")
-    trusting = f"{server.dsn()}?sslmode=verify-full&sslrootcert={authority.file}"
-    dsn = f"{trusting}&sslcert={signed.certificate}&sslkey={signed.key}"
+def test_postgresql_over_tls_by_the_dsn(oldest: Oldest, tmp_path: Path) -> None:
+    """Certificates on both sides; the dashboards' DSN keeps the trust."""
+    foreign = str(certificates.Authority(tmp_path, "other").file)
     for wrong, says in (
-        (server.dsn() + "?sslmode=disable", "no encryption"),
-        (trusting, "certificate"),
-        (dsn.replace("127.0.0.1", "localhost"), "host name"),
-        (
-            dsn.replace(str(authority.file), str(certificates.Authority(tmp_path, "other").file)),
-            "verify failed",
-        ),
+        (oldest.server.dsn() + "?sslmode=disable", "no encryption"),
+        (oldest.trusting, "certificate"),
+        (oldest.dsn.replace("127.0.0.1", "localhost"), "host name"),
+        (oldest.dsn.replace(str(oldest.authority.file), foreign), "verify failed"),
     ):
-        refused = heed({"HEED_POSTGRES": wrong}, "migrate")
-        assert refused.returncode == 69, refused.stderr
-        assert refused.stderr.startswith("heed: PostgreSQL cannot be reached or refused: ")
-        assert says in refused.stderr
-        assert "Traceback" not in refused.stderr
-    stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
-    env = {"HEED_KAFKA": servers.bootstrap, "HEED_POSTGRES": dsn, "HEED_HOME": str(tmp_path)}
-    work(launch, env, {})
-    with psycopg.connect(dashboard_dsn(trusting)) as shown:
+        with pytest.raises(errors.Away, match=f"^PostgreSQL cannot be reached or refused: .*{says}"):
+            apply.upgrade(wrong)
+        with pytest.raises(errors.Away, match="PostgreSQL cannot be reached: "):
+            database_.connect(wrong, database_.LIVE_PATH, "a test")
+    answered({"HEED_POSTGRES": oldest.dsn}, "migrate")
+    with psycopg.connect(dashboard_dsn(oldest.trusting)) as shown:
         assert shown.info.server_version // 10_000 == 15
         assert shown.pgconn.ssl_in_use
+        assert shown.execute("select frequency from heed_read.contact_engagement").fetchall() == []
+
+
+@pytest.mark.slow
+def test_all_of_heed_on_postgresql_15_over_tls(
+    oldest: Oldest, servers: stack.Servers, launch: stack.Launcher, tmp_path: Path
+) -> None:
+    stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
+    env = {"HEED_KAFKA": servers.bootstrap, "HEED_POSTGRES": oldest.dsn, "HEED_HOME": str(tmp_path)}
+    work(launch, env, {})
+    with psycopg.connect(dashboard_dsn(oldest.trusting)) as shown:
         assert shown.execute("select frequency from heed_read.contact_engagement").fetchall() == [(2,)]
