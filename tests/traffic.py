@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -26,7 +26,8 @@ from tests.laws import generator
 class Traffic:
     """Events at a rate, from a thread, as a plain producer that waits for a broker that is away."""
 
-    def __init__(self, bootstrap: str, sent: Sequence[generator.Sent], rate: float) -> None:
+    def __init__(self, bootstrap: str, sent: Iterable[generator.Sent], rate: float) -> None:
+        """`sent` may be made as it goes, and without an end: `stop` it then."""
         self.sent = sent
         self.count = 0
         self._rate = rate
@@ -42,6 +43,11 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._thread.join()
+
+    def stop(self, timeout: float = 120) -> None:
+        """Send nothing more, and wait until what was sent is acknowledged."""
+        self._stopping.set()
+        self.finish(timeout)
 
     def finish(self, timeout: float = 120) -> None:
         """Wait until all is sent and acknowledged."""

@@ -5,10 +5,12 @@ What was killed is gone on with by the next `heed replay`; nobody else notices, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -18,6 +20,7 @@ from tests import cluster as clusters
 from tests import stack, traffic
 from tests.faults import test_kills
 from tests.integration import test_cli
+from tests.laws import generator
 
 # Where a replay is killed: the table whose trigger sleeps, or the kind of statement, told apart by its text.
 PLACES = {
@@ -51,7 +54,7 @@ declare made record;
 begin
     for made in select object_identity from pg_event_trigger_ddl_commands() loop
         if made.object_identity in
-            ('heed_data_next.fact', 'heed_data_next.engagement', 'heed_data_next.position') then
+            ('heed_data_next.fact', 'heed_data_next.engagement', 'heed_data_next."position"') then
             execute 'create trigger brake before insert on ' || made.object_identity
                 || ' for each statement execute function brakes.on_insert()';
         elsif made.object_identity = 'pg_temp.heed_news' then
@@ -121,32 +124,36 @@ def test_a_replay_killed_in_each_phase_is_gone_on_with(
 def test_dashboards_that_stay_long_see_no_error_and_delay_nothing(
     workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str
 ) -> None:
-    """A query of 25 s, a READ COMMITTED transaction of 60 s and one that keeps its snapshot, at half load."""
+    """Queries of 25 s, a READ COMMITTED transaction of 60 s or more and one that keeps its snapshot, at half
+    of the capacity, all over the swap.
+    """
     cluster = workers(*clusters.THREE)
     rate = min(test_kills._capacity(cluster) // 2, 3000)
-    long_query = Look(fresh, LONG_QUERY)
-    with traffic.Traffic(cluster.bootstrap, test_kills._events(75 * rate, "long"), rate) as load:
+    with traffic.Traffic(cluster.bootstrap, _without_end("long"), rate) as load:
         kept = psycopg.connect(fresh.replace("//heed@", "//heed_dashboard@"), autocommit=True)
         kept.execute("begin isolation level repeatable read")
         kept.execute("select count(*) from heed_read.contact_engagement")
-        open_ = OpenTransaction(fresh, 60)
+        open_, long_queries = OpenTransaction(fresh), LongQueries(fresh)
         began = time.monotonic()
         done = test_cli.heed(cluster, "replay", "--json")
         took = time.monotonic() - began
         assert done.returncode == 0, done.stdout + done.stderr
         told = json.loads(done.stdout)
         print(f"at {rate} events/s: {told}")
-        assert open_.thread.is_alive(), "the swap did not wait for the open transaction"
         with pytest.raises(psycopg.errors.SerializationFailure, match="replaced by heed replay"):
             kept.execute("select count(*) from heed_read.contact_engagement")
         kept.close()
         swapped_at = time.monotonic()
-        long_query.finish()
+        time.sleep(max(5.0, began + 60 - swapped_at))
         open_.finish()
-        load.finish(300)
+        long_queries.finish()
+        load.stop(300)
     assert took < clusters.patience(40)
     assert told["pause_seconds"] < clusters.patience(3)
-    assert [before for before, _, after in long_query.rows] == [after for _, _, after in long_query.rows]
+    assert [before for _, _, before, after in long_queries.rows if before != after] == []
+    assert any(began < swapped_at < ended for began, ended, _, _ in long_queries.rows), (
+        "none lay over the swap"
+    )
     assert len(open_.rows) > 10
     late = [rows for at, rows in open_.rows if at > swapped_at]
     assert late and late[-1] >= open_.rows[0][1], "the open transaction reads on in the new tables"
@@ -165,18 +172,27 @@ select e.n, f.n from (select count(*) as n from heed_read.contact_engagement) e,
 """
 
 
-class Look:
-    """A statement in a thread of its own; `finish` gives what it answered, or raises."""
+def _without_end(name: str) -> Iterator[generator.Sent]:
+    """Events of ever more contacts, so that there are ever more rows."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    for number in itertools.count(1):
+        yield from generator.seeded(number, 20_000, 2_000 * number, now, name=f"{name}-{number}-").sent
 
-    def __init__(self, dsn: str, statement: str) -> None:
+
+class Look:
+    """A dashboard's session in a thread of its own, until `finish`, which raises what it met."""
+
+    def __init__(self, dsn: str) -> None:
         self._dsn = dsn.replace("//heed@", "//heed_dashboard@")
-        self._statement = statement
         self.rows: list[Any] = []
         self.error: BaseException | None = None
+        self.ending = threading.Event()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def finish(self) -> None:
+        assert self.thread.is_alive(), self.error
+        self.ending.set()
         self.thread.join(120)
         assert not self.thread.is_alive()
         if self.error is not None:
@@ -190,22 +206,26 @@ class Look:
             self.error = error
 
     def look(self, connection: psycopg.Connection) -> None:
-        self.rows = connection.execute(self._statement.encode()).fetchall()
+        raise NotImplementedError
+
+
+class LongQueries(Look):
+    """Queries of 25 s, one after the other: when each began and ended, and what it read first and last."""
+
+    def look(self, connection: psycopg.Connection) -> None:
+        while not self.ending.is_set():
+            began = time.monotonic()
+            [(before, _, after)] = connection.execute(LONG_QUERY).fetchall()
+            self.rows.append((began, time.monotonic(), before, after))
 
 
 class OpenTransaction(Look):
-    """One READ COMMITTED transaction that asks again and again, for so many seconds."""
-
-    def __init__(self, dsn: str, seconds: float) -> None:
-        self._seconds = seconds
-        super().__init__(dsn, POLLED)
+    """One READ COMMITTED transaction that asks again and again."""
 
     def look(self, connection: psycopg.Connection) -> None:
-        until = time.monotonic() + self._seconds
         connection.execute("begin")
-        while time.monotonic() < until:
-            [(rows, partitions)] = connection.execute(self._statement.encode()).fetchall()
+        while not self.ending.wait(0.5):
+            [(rows, partitions)] = connection.execute(POLLED).fetchall()
             assert partitions == 2 * stack.HOMES
             self.rows.append((time.monotonic(), rows))
-            time.sleep(0.5)
         connection.execute("commit")

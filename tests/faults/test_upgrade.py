@@ -79,7 +79,9 @@ def test_two_versions_side_by_side_through_a_rolling_restart(
     sent = _events(90 * RATE, "rolling")
     with traffic.Traffic(cluster.bootstrap, sent, RATE) as load:
         cluster.wait_row_count(50)
-        assert _migrate(cluster, following).wait(120) == 0
+        with _migrate(cluster, following) as migrating:
+            told, _ = migrating.communicate(timeout=120)
+        assert migrating.returncode == 0, told
         for name in clusters.THREE:
             assert cluster.workers[name].terminate() == 0, cluster.workers[name].last_line
             _add_next(cluster, following, name)
