@@ -25,7 +25,7 @@ CHUNK = 50_000
 @pytest.mark.capability("LAW-1", "LAW-4")
 def test_short_drill(workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str) -> None:
     """A worker killed inside a transaction, PostgreSQL and Kafka killed and away for a while."""
-    _drill(workers, mortal, fresh, seconds=45, away=6, frozen=0, most=3_000)
+    _drill(workers, mortal, fresh, seconds=30, away=4, frozen=0, most=3_000)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tests import stack, traffic
 CONTACTS = 300
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-4")
 def test_the_log_is_written_anew(cluster: clusters.Cluster, mortal: stack.Servers) -> None:
     told = [("email-activity", traffic.click(f"c{n % CONTACTS}", f"click-{n}")) for n in range(2 * CONTACTS)]

@@ -65,7 +65,7 @@ def prove(asked: httpx.Client, place: Path, phases: str, examples: int) -> None:
 
 
 def test_the_api_does_what_its_description_says(asked: httpx.Client, tmp_path: Path) -> None:
-    prove(asked, tmp_path, "fuzzing,stateful", 15)
+    prove(asked, tmp_path, "fuzzing,stateful", 8)
 
 
 @pytest.mark.slow

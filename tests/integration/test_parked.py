@@ -220,6 +220,7 @@ def test_a_discard_is_recorded_and_a_crash_in_between_is_harmless(cluster: clust
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-7")
 def test_what_an_older_worker_could_not_read_is_folded_by_a_newer_one(cluster: clusters.Cluster) -> None:
     """Three older workers set aside what came by a door and on the log; after the upgrade it is in the rows,

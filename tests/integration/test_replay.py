@@ -161,6 +161,7 @@ def test_a_stopped_replay_is_gone_on_with_and_a_cancelled_one_leaves_nothing(
     cluster.settle()
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-4")
 def test_processes_that_load_are_killed_or_lose_their_maker(cluster: clusters.Cluster) -> None:
     """One of the crew is killed: the replay says so and goes on later; its maker is killed: they end too."""
