@@ -94,14 +94,18 @@ class Secured:
             **env,
         }
 
-    def _let_in(self) -> None:
+    def change(self, password: str) -> None:
+        """Another password, for who connects from now on."""
         for kind in (ScramMechanism.SCRAM_SHA_512, ScramMechanism.SCRAM_SHA_256):  # one a request
             told: list[UserScramCredentialAlteration] = [
-                UserScramCredentialUpsertion(user, ScramCredentialInfo(kind, 4096), self.password.encode())
+                UserScramCredentialUpsertion(user, ScramCredentialInfo(kind, 4096), password.encode())
                 for user in (USER, STRANGER)
             ]
             for one in self._admin.alter_user_scram_credentials(told).values():
                 one.result(30)
+
+    def _let_in(self) -> None:
+        self.change(self.password)
         of = AclOperation
         rights = [
             (ResourceType.TOPIC, topic.name, right)

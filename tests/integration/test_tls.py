@@ -248,6 +248,38 @@ def test_processes_that_are_refused_end_with_69_and_a_sentence(
     assert "not-this-one" not in done.stderr + "".join(worker.lines)
 
 
+@pytest.mark.slow
+def test_a_worker_that_runs_waits_while_its_password_is_not_taken(
+    kafka: secured.Secured, database: str, launch: stack.Launcher, tmp_path: Path
+) -> None:
+    env = kafka.scram(HEED_POSTGRES=database, HEED_HOME=str(tmp_path))
+    answered(env, "topics", "create")
+    worker = launch.worker(env["HEED_KAFKA"], database, **env)
+    tell(kafka, "before", database)
+    kafka.change("another")
+    kafka.kafka.kill()
+    kafka.kafka.start()
+    kafka.kafka.wait()
+    worker.wait_for("SaslAuthenticationFailed", clusters.patience(60))
+    assert worker.alive
+    kafka.change(kafka.password)
+    tell(kafka, "after", database)
+    assert worker.terminate() == 0
+
+
+def tell(kafka: secured.Secured, contact: str, dsn: str) -> None:
+    """A click by a door, waited for in its row."""
+    client = of_client(kafka, "SCRAM-SHA-512")
+    maker = Producer({"bootstrap.servers": kafka.at["sasl"], "log_level": 0, **client})
+    maker.produce("email-activity", traffic.click(contact))
+    assert maker.flush(60) == 0
+    with psycopg.connect(dsn, autocommit=True) as sql:
+        asked = "select frequency from heed_data.engagement where contact_id = %s"
+        stack.eventually(
+            lambda: sql.execute(asked, (contact,)).fetchall() == [(1,)], contact, clusters.patience(90)
+        )
+
+
 @dataclass(frozen=True)
 class Oldest:
     """PostgreSQL 15 that takes nobody but over TLS; `trusting` is a DSN without a certificate of its own."""
