@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import jgo
-from jgo.config import GlobalSettings
-from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.maven import MavenContext, PythonResolver
+from typing import TYPE_CHECKING
 
 from schemas import errors
+
+if TYPE_CHECKING:  # jgo takes a tenth of a second, and every command of `heed` would wait for it
+    from jgo.maven import MavenContext, PythonResolver
 
 ENDPOINT = "org.apache.kafka:kafka_2.13:4.3.1+org.slf4j:slf4j-simple:1.7.36"
 VERSION = "4.3.1"
@@ -86,6 +85,8 @@ def _what_is_fetched(missing: list[Jar], folder: Path, total: int) -> str:
 
 
 def _fetch(missing: list[Jar], folder: Path, say: Say, remotes: Mapping[str, str] | None) -> None:
+    from jgo.maven import PythonResolver
+
     began, size = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         context = _maven(Path(scratch), PythonResolver(progress_callback=_progress(say)), remotes)
@@ -118,6 +119,10 @@ def _download(context: MavenContext, jar: Jar) -> Path:
 
 
 def _maven(cache: Path, resolver: PythonResolver, remotes: Mapping[str, str] | None = None) -> MavenContext:
+    from jgo.config import GlobalSettings
+    from jgo.constants import MAVEN_CENTRAL_URL
+    from jgo.maven import MavenContext
+
     if remotes is None:
         remotes = {"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories
     return MavenContext(resolver=resolver, repo_cache=cache, remote_repos=dict(remotes), timeout=60)
@@ -134,6 +139,9 @@ def _progress(say: Say) -> Callable[[str, int], AbstractContextManager[Callable[
 
 def write_lock(lock: Path = LOCK) -> int:
     """Resolves Kafka anew and writes the lock; for maintainers, when Kafka's version changes."""
+    import jgo
+    from jgo.maven import PythonResolver
+
     lines = [f"# Kafka {VERSION} and what it needs, by Maven coordinate and SHA-256 (python -m deploy.jars)"]
     with tempfile.TemporaryDirectory() as scratch:
         context = _maven(Path(scratch), PythonResolver())
