@@ -146,6 +146,7 @@ def looks(figures: Sequence[runs.Figure]) -> str:
 
 
 PLAIN = {
+    "replay": {"rate": "facts/s"},
     "ingest": {"rate": "events/s", "requests": "requests/s", "server_us": "µs of the server an event"},
     "checkpoint": {
         "postgres_us": "PostgreSQL µs an event",
