@@ -65,18 +65,14 @@ def _until_all(paths: Mapping[int, Sequence[tuple[float, float]]], moment: float
 
 
 def standstill(stands: Iterable[history.Stand]) -> float:
-    """The longest time that any home was not brought to a later instant, in seconds."""
-    return round(
-        max(
-            (
-                later - earlier
-                for path in _paths(stands).values()
-                for (_, earlier), (_, later) in itertools.pairwise(path)
-            ),
-            default=0.0,
-        ),
-        1,
-    )
+    """The longest time that any home was not brought to a later instant, in seconds. Tables of before, to
+    which an operator goes back, begin at an earlier one: they stand still from where the others had come.
+    """
+    longest = 0.0
+    for path in _paths(stands).values():
+        furthest = itertools.accumulate((as_of for _, as_of in path), max)
+        longest = max([longest, *(later - earlier for earlier, later in itertools.pairwise(furthest))])
+    return round(longest, 1)
 
 
 def figures(

@@ -295,3 +295,10 @@ def test_recovery_is_the_time_until_the_last_home_came_past_the_fault() -> None:
     assert (found.inflicted, found.missed, found.after_hit) == (1, 1, [9.0])
     assert found.after_mending == [], "home 0 was never seen past it"
     assert report.standstill(stands) == 8.5
+
+
+def test_a_return_to_earlier_tables_is_no_long_stand_still() -> None:
+    """Their instant is that of when they stood aside; they went on at once."""
+    path = [(0.0, 0.0), (2.0, 2.0), (2.1, -250.0), (3.5, 3.5)]
+    stands = [stand(NOW / 1000 + seen, as_of=int(NOW + as_of * 1000)) for seen, as_of in path]
+    assert report.standstill(stands) == 2.0
