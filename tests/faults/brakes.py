@@ -85,8 +85,12 @@ class Brakes:
         self.fit()
 
     def fit(self) -> None:
-        """Put the brakes on the tables that are live now; a replay that was swapped in brings others."""
-        self._run(FIT)
+        """Put the brakes on the tables that are live now; a replay that was swapped in brings others.
+
+        Each is a transaction: none holds two tables, which readers lock in an order of their own.
+        """
+        for statement in FIT.strip().rstrip(";").split(";"):
+            self._run(statement)
 
     def press(self, worker: str, moment: Moment, seconds: float) -> None:
         """From now on the worker's transactions sleep at this moment."""
