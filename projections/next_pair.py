@@ -33,7 +33,7 @@ from projections import (
     swap,
 )
 from projections.migrations import sql
-from schemas import topics
+from schemas import errors, topics
 
 NAME: Final = "heed replay"
 PATH: Final = f"{pairs.NEXT.data}, {sql.OPS}"
@@ -59,15 +59,20 @@ create table replay (
     only_one bool primary key default true check (only_one),
     phase text not null,
     done_to text not null default '',
+    contacts int not null default 0,
     homes int not null,
     indexes text[] not null,
     began timestamptz not null default clock_timestamp()
 )
 """
 BEGIN: Final = "insert into replay (phase, homes, indexes) values (%s, %s, %s)"
-WHERE: Final = "select phase, done_to, homes, indexes, began from replay"
+WHERE: Final = "select phase, done_to, homes, indexes, began, contacts from replay"
 ENTER: Final = "update replay set phase = %s, done_to = ''"
-DONE_TO: Final = "update replay set done_to = %s"
+DONE_TO: Final = "update replay set done_to = %s, contacts = contacts + %s"
+# Purpose: who cannot be computed, and how many there are in all, whichever run of the replay met them.
+FAILED: Final = "select substr(subject, 9), max(error) from nudge where error is not null group by 1"
+CONTACTS: Final = "select contacts from replay"
+ERRORS: Final = (100, 0.01)  # so many contacts that cannot be computed, and this share, are a bad deploy
 
 # Purpose: nudges of ours get numbers that live, whose nudges keep theirs, does not come to meanwhile.
 APART: Final = """
@@ -98,7 +103,6 @@ class Next:
         self.phase = Phase.FACTS
         self.began: datetime | None = None
         self.resumed = False
-        self.failed: dict[str, str] = {}
         self._done_to = ""
         self._indexes: list[str] = []
         self._moves: dict[positions.TP, positions.Move] = {}
@@ -204,15 +208,24 @@ class Next:
 
     def bring(self, at: datetime, jobs: int = 1) -> Iterator[int]:
         """Make the row of every contact at an instant, in steps, over so many connections; yields how many
-        contacts each step had.
-
-        Contacts that cannot be computed get a nudge with their error, and are in `failed`.
+        contacts each step had. Contacts that cannot be computed get a nudge with their error (`failed`).
         """
-        rounds = next_rows.bring(lambda: connect(self._dsn), self._homes, at, self._done_to, jobs)
-        for after, brought, failed in rounds:
-            self.failed |= failed
-            self.connection.execute(DONE_TO, (after,))
+        for after, brought in next_rows.bring(
+            lambda: connect(self._dsn), self._homes, at, self._done_to, jobs
+        ):
+            self.connection.execute(DONE_TO, (after, brought))
             yield brought
+
+    def failed(self) -> dict[str, str]:
+        """Contacts that cannot be computed now, with their errors; raises errors.Doubt for too many."""
+        found: dict[str, str] = dict(self.connection.execute(FAILED).fetchall())
+        [(contacts,)] = self.connection.execute(CONTACTS).fetchall()
+        if len(found) > max(ERRORS[0], contacts * ERRORS[1]):
+            raise errors.Doubt(
+                f"{len(found)} of {contacts} contacts cannot be computed, as {next(iter(found.items()))}: "
+                "nothing was swapped, `heed replay --cancel` drops it."
+            )
+        return found
 
     def estimate(self) -> int:
         """How many contacts there are, about."""
@@ -243,11 +256,11 @@ class Next:
         """What the pair says of itself; False where it is of no use."""
         try:
             found = self.connection.execute(WHERE).fetchall()
-        except psycopg.errors.UndefinedTable:
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
             return False
         if not found or found[0][2] != self._homes:
             return False
-        phase, self._done_to, _, self._indexes, self.began = found[0]
+        phase, self._done_to, _, self._indexes, self.began, _ = found[0]
         self.phase = Phase(phase)
         return True
 

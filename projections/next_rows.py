@@ -27,18 +27,19 @@ Chunk = list[tuple[str, int]]  # contacts with their homes
 
 def bring(
     connect: Callable[[], psycopg.Connection], homes: int, at: datetime, after: str, jobs: int
-) -> Iterator[tuple[str, int, dict[str, str]]]:
-    """Make the rows behind the subject `after`; yields, for each round, the last subject of it, how many
-    contacts it had, and the errors of those that cannot be computed."""
+) -> Iterator[tuple[str, int]]:
+    """Make the rows behind the subject `after`; yields, for each round, its last subject and how many
+    contacts it had."""
     with contextlib.ExitStack() as stack:
         hands = [stack.enter_context(contextlib.closing(connect())) for _ in range(jobs)]
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(jobs))
         try:
             while chunks := _chunks(hands[0], homes, after, jobs):
-                asked = [pool.submit(_bring, *one, at) for one in zip(hands, chunks, strict=False)]
-                failed = {contact: told for one in asked for contact, told in one.result().items()}
+                asked = [pool.submit(_bring, *pair, at) for pair in zip(hands, chunks, strict=False)]
+                for one in asked:
+                    one.result()
                 after = f"contact:{chunks[-1][-1][0]}"
-                yield after, sum(map(len, chunks)), failed
+                yield after, sum(map(len, chunks))
         except BaseException:
             for hand in hands:
                 hand.cancel_safe()
@@ -53,11 +54,8 @@ def _chunks(connection: psycopg.Connection, homes: int, after: str, jobs: int) -
     return chunks
 
 
-def _bring(connection: psycopg.Connection, asked: Chunk, at: datetime) -> dict[str, str]:
+def _bring(connection: psycopg.Connection, asked: Chunk, at: datetime) -> None:
     with connection.transaction():
         brought = halving.halve(connection, asked, lambda some: engagement.bring(connection, some, at))
-        failed = {}
         for (contact, home), error in brought.failed:
-            told = failed[contact] = halving.told(error)
-            nudges.keep_error(connection, home, f"contact:{contact}", told, 0, at)
-    return failed
+            nudges.keep_error(connection, home, f"contact:{contact}", halving.told(error), 0, at)

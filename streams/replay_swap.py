@@ -29,7 +29,6 @@ from streams import broker, replay, replay_crew, replay_log, replay_signals, roo
 NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
 PASSES: Final = 100
 CATCH_UP_SECONDS: Final = 3.0
-ERRORS: Final = (100, 0.01)  # so many contacts that cannot be computed, and this share, are a bad deploy
 
 
 @dataclasses.dataclass(slots=True)
@@ -123,7 +122,6 @@ class _Replay:
                     self._swap(source)
         self._done.seconds = round(time.monotonic() - began, 3)
         self._done.facts_per_second = round(self._done.facts / max(0.001, self._done.seconds), 1)
-        self._done.errors = self._built.failed
         return self._done
 
     def _build(self, progress: rich.progress.Progress) -> None:
@@ -186,12 +184,7 @@ class _Replay:
             progress.update(task, completed=brought)
         progress.update(task, total=brought, completed=brought)
         self._built.vacuum()
-        if len(self._built.failed) > max(ERRORS[0], brought * ERRORS[1]):
-            raise errors.Doubt(
-                f"{len(self._built.failed)} of {brought} contacts cannot be computed, as "
-                f"{next(iter(self._built.failed.items()))}: nothing was swapped, "
-                "`heed replay --cancel` drops it."
-            )
+        self._built.failed()
 
     def _follow(self, source: replay_log.Source) -> None:
         """Fold what came meanwhile, until a pass is short; then the facts are counted."""
@@ -207,6 +200,7 @@ class _Replay:
         self._done.facts = self._built.count()
         if self._done.facts < known:
             raise errors.Doubt(_fewer(self._done.facts, known))
+        self._done.errors = self._built.failed()
 
     def _counted(self) -> tuple[swap.Offsets, int]:
         """The offsets of live, and how many facts it holds, of one instant."""

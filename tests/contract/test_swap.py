@@ -233,7 +233,7 @@ def test_errors_of_contacts_are_carried_over_and_found(stand: swaps.Stand) -> No
     end $$"""
     stand.sql.execute(broken.encode())
     list(stand.built.bring(datetime.now(UTC)))
-    assert set(stand.built.failed) == {"c1", "c2"}
+    assert set(stand.built.failed()) == {"c1", "c2"}
     stand.built.enter(next_pair.Phase.FOLLOW)
     stand.swap()
     found = stand.ask("select subject, error, attempts from heed_data.nudge order by subject")
