@@ -1,8 +1,8 @@
 """The log, read ahead for a replay: fetched and decoded in a thread while the database works.
 
 Promises: records come in the order of their partitions, with the offsets that they cover, from where it was
-told to begin and never past the bounds given. `size` finds a log that does not begin at 0, or ends before
-what live has folded, which is doubt, with the figure.
+told to begin and never past the bounds given; none is passed over when its taker fails. `size` finds a log
+that does not begin at 0, or ends before what live has folded, which is doubt, with the figure.
 Limits: three batches ahead; one reader at a time.
 Called by: `streams.replay_swap`, `streams.replay_crew`.
 """
@@ -46,6 +46,7 @@ class Source:
         self._bounds = dict(starts)
         self._tps = {name: aiokafka.TopicPartition(*name) for name in starts}
         self._taken: queue.Queue[Taken | BaseException] = queue.Queue(AHEAD)
+        self._undone: Taken | None = None  # given, and not known to be taken in
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="replay-log", daemon=True)
 
@@ -58,12 +59,15 @@ class Source:
         self._thread.join(10.0)
 
     def upto(self, bounds: Mapping[TP, int], patience: float = STUCK_SECONDS) -> Iterator[Taken]:
-        """What stands below these offsets and was not given yet; raises errors.Away when Kafka stalls."""
+        """What stands below these offsets and was not taken in yet; raises errors.Away when Kafka stalls.
+
+        A batch is taken in once the next is asked for: whoever fails at one is given it again.
+        """
         self._bounds = self._bounds | {name: max(self._bounds[name], bound) for name, bound in bounds.items()}
         until = time.monotonic() + patience
         while any(self._given[name] < bound for name, bound in bounds.items()):
             try:
-                found = self._taken.get(timeout=0.2)
+                found = self._undone or self._taken.get(timeout=0.2)
             except queue.Empty:
                 if time.monotonic() > until:
                     raise errors.Away(
@@ -73,8 +77,10 @@ class Source:
             if isinstance(found, BaseException):
                 raise found
             until = time.monotonic() + patience
-            self._given |= found[2]
+            self._undone = found
             yield found
+            self._undone = None
+            self._given |= found[2]
 
     def _run(self) -> None:
         try:
