@@ -3,8 +3,8 @@
 Promises: each route has one scope; a request without a key that is taken is 401, with a key of other scopes
 403, over its rate 429, and the answer says only that. A key's facts are read from the registry every
 `LOOK_SECONDS`; while the database is away, what was last read holds. A registry that stands further back than
-this process has seen it, or than the log says at its start, is not believed: a restored backup does not
-revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is asked for a key as long as none
+this process has seen it, or than the log said at its start, is not believed as long as the log reaches that
+far: a restored backup does not revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is asked for a key as long as none
 was ever created; who changes something then is told by his account on this machine (`api.callers`).
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
 with sites.
@@ -130,6 +130,9 @@ class Keys:
         self._any = self._any or bool(found)
         if self._seen is None:
             self._seen = await self._log.end_of_registry()
+        if stands < self._seen:
+            # A log that was written anew (`heed topics refill`) may never come to where the lost one ended.
+            self._seen = min(self._seen, await self._log.end_of_registry())
         if stands < self._seen:
             return
         self._seen = stands

@@ -114,7 +114,7 @@ def test_a_revoked_key_is_not_taken_and_a_restored_database_does_not_revive_it()
     servers = Servers(ROWS)
     found = known(servers)
     revoked = [{**one, "revoked_at": NOW, "next_offset": 8} for one in ROWS]
-    servers.found = revoked
+    servers.found, servers.end = revoked, 8
     asyncio.run(found.refresh())
     assert refused(found, TOKENS["access"], auth.ACCESS) is problems.NO_KEY
     servers.found = ROWS  # yesterday's
@@ -123,6 +123,19 @@ def test_a_revoked_key_is_not_taken_and_a_restored_database_does_not_revive_it()
     # and one that starts now knows from the log that there is more to come
     fresh = known(Servers(ROWS, end=8))
     assert refused(fresh, TOKENS["access"], auth.ACCESS) is problems.KEYS_UNKNOWN
+
+
+@pytest.mark.capability("CEE-14")
+def test_a_key_is_revoked_though_the_log_was_written_anew_and_is_shorter() -> None:
+    """`heed topics refill` writes each fact once: its registry may never come to where the lost one ended."""
+    servers = Servers(ROWS)
+    found = known(servers)
+    servers.end, servers.found = 3, [{**one, "next_offset": 0} for one in ROWS]  # nobody has read it yet
+    asyncio.run(found.refresh())
+    assert refused(found, TOKENS["access"], auth.ACCESS) is None
+    servers.end, servers.found = 4, [{**one, "revoked_at": NOW, "next_offset": 4} for one in ROWS]
+    asyncio.run(found.refresh())
+    assert refused(found, TOKENS["access"], auth.ACCESS) is problems.NO_KEY
 
 
 def test_servers_that_are_away() -> None:
