@@ -4,8 +4,9 @@ Promises: each route has one scope; a request without a key that is taken is 401
 403, over its rate 429, and the answer says only that. A key's facts are read from the registry every
 `LOOK_SECONDS`; while the database is away, what was last read holds. A registry that stands further back than
 this process has seen it, or than the log said at its start, is not believed as long as the log reaches that
-far: a restored backup does not revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is asked for a key as long as none
-was ever created; who changes something then is told by his account on this machine (`api.callers`).
+far: a restored backup does not revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is
+asked for a key as long as none was ever created; who changes something then is told by his account on this
+machine (`api.callers`).
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
 with sites.
 Called by: `api.app` (before every route), `api.keys`.

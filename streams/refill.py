@@ -2,8 +2,9 @@
 
 Promises: every fact and every fact of the registry goes onto an empty log, each into its home, acknowledged;
 the log is a set, so neither their new order nor a fact written twice changes any row. Then the readers begin
-at the start of what is there: facts are duplicates to them. Interrupted, it begins again when it is run
-again. Refused, with the figures, while a worker lives and while the log still reaches to where it was read.
+at the start of what is there: facts are duplicates to them; so do old tables and those of a replay, when they
+are gone on with. Interrupted, it begins again when it is run again. Refused, with the figures, while a worker
+lives and while the log still reaches to where it was read.
 Limits: what stood unread on the lost topics is lost: their senders send it again. Where a fact came from
 (its door, its traceparent) is not written again.
 Called by: `heed topics refill`.
@@ -20,7 +21,8 @@ import aiokafka.errors
 import msgspec
 import psycopg
 
-from projections import database
+from projections import database, pairs
+from projections.migrations import sql
 from schemas import envelope, errors, events, settings, topics
 from streams import broker, log, producer
 
@@ -44,7 +46,8 @@ REGISTRY: Final = """
 select subject, source, id, type, time, version, digest, accepted, actor, data::text from heed_data.registry
 order by off
 """
-# Purpose: read on from the start of what is there; whoever still believes to own a partition is fenced.
+# Purpose: read on from the start of what is there, in pairs that stand aside too: their offsets are of the
+# lost log. Whoever still believes to own a partition is fenced.
 START: Final = """
 update {table} set epoch = epoch + 1, next_offset = 0, last_record = null, read_at = null, log_end = 0
 """
@@ -63,11 +66,17 @@ def run(chosen: settings.Settings, told: Callable[[int], None] = lambda _: None)
             _refuse_a_whole_log(chosen, connection)
         connection.execute(BEGIN)
         counts = asyncio.run(_write(chosen, connection, told))
-        with connection.transaction():
-            for table in ("heed_data.position", "heed_ops.position"):
-                connection.execute(START.format(table=table).encode())
-            connection.execute(END)
+        begin_anew(connection)
     return counts
+
+
+def begin_anew(connection: psycopg.Connection) -> None:
+    """Have every reader begin at the start of the log, whichever tables it reads into; one transaction."""
+    there = [one.data for one in (pairs.LIVE, pairs.NEXT, pairs.OLD) if pairs.find(connection, one)]
+    with connection.transaction():
+        for schema in (*there, sql.OPS):
+            connection.execute(START.format(table=f"{schema}.position").encode())
+        connection.execute(END)
 
 
 def _refuse_a_whole_log(chosen: settings.Settings, connection: psycopg.Connection) -> None:
