@@ -88,12 +88,17 @@ NUMBER_ON: Final = """
 select setval(pg_get_serial_sequence('nudge', 'id'), greatest(own.last_value, live.last_value))
 from nudge_id_seq own, heed_data.nudge_id_seq live
 """
-# Purpose: who is to be computed anew stays so. A cause that this pair has too was met later: it is kept.
+# Purpose: who is to be computed anew stays so.
 TAKE_QUEUE: Final = """
 insert into recalculation select * from heed_data.recalculation on conflict (home, contact_id) do nothing
 """
+# Purpose: so does the reason why. Of one that both pairs have the later holds: a pair that comes back knows
+# nothing of what was asked for since.
 TAKE_CAUSES: Final = """
-insert into recalculation_cause select * from heed_data.recalculation_cause on conflict (reason) do nothing
+insert into recalculation_cause as c select * from heed_data.recalculation_cause
+on conflict (reason) do update set since = excluded.since, settled = null, after = '', queued = 0,
+    finished = false
+where excluded.since > c.since and not excluded.finished
 """
 
 # Purpose: rows past their time that live has brought already: its commands told of them.

@@ -15,7 +15,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from projections import next_pair, positions, swap
+from projections import next_pair, positions, recalculation, swap
 from schemas import errors
 from tests import stack, swaps
 from tests.laws import world
@@ -263,6 +263,27 @@ def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: swaps.S
     assert len(stand.ask("select from heed_data.fact")) == 90
     swaps.back(stand)
     stand.check()
+
+
+def test_who_asked_to_have_everyone_computed_anew_is_heard_by_a_pair_that_comes_back(
+    stand: swaps.Stand,
+) -> None:
+    """Though it was asked the same before, and was done with it."""
+    worker = stand.worker.fuse.real
+    causes = "select reason, since, finished from heed_data.recalculation_cause"
+    first, then = swaps.NOW - timedelta(hours=2), swaps.NOW - timedelta(hours=1)
+    recalculation.everyone(worker, recalculation.ASKED, first)
+    stand.sql.execute("update heed_data.recalculation_cause set finished = true, after = 'contact:z'")
+    stand.build()
+    stand.swap()
+    assert stand.ask(causes) == [("recompute", first, True)]
+    recalculation.everyone(worker, recalculation.ASKED, then)
+    swaps.back(stand)
+    assert stand.ask(causes) == [("recompute", then, False)]
+    assert stand.ask("select after from heed_data.recalculation_cause") == [("",)]
+    stand.sql.execute("update heed_data.recalculation_cause set finished = true")
+    swaps.back(stand)
+    assert stand.ask(causes) == [("recompute", then, False)], "as far as this pair knows"
 
 
 def test_a_pair_of_another_revision_is_refused(stand: swaps.Stand) -> None:
