@@ -6,7 +6,7 @@ Promises: each route has one scope; a request without a key that is taken is 401
 this process has seen it, or than the log said at its start, is not believed as long as the log reaches that
 far: a restored backup does not revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is
 asked for a key as long as none was ever created; who changes something then is told by his account on this
-machine (`api.callers`).
+machine (`api.callers`). Until the database has said whether there is one, such a process takes events alone.
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
 with sites.
 Called by: `api.app` (before every route), `api.keys`.
@@ -31,6 +31,7 @@ from projections import keys
 from schemas import errors
 
 LOOK_SECONDS: Final = 1.0
+FIRST_SECONDS: Final = 1.0  # what a start waits for the database to say whether there is a key
 PREFIX: Final = "heed_"
 OPEN: Final = "open"
 INGEST: Final = "ingest"
@@ -112,11 +113,15 @@ class Keys:
         self._seen: int | None = None
         self._known: dict[str, keys.Key] | None = None
         self._any = False
+        self._told = asyncio.Event()  # the database has said whether there is a key
         self._buckets: dict[str, Bucket] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Keys:
         self._looking = asyncio.create_task(self._look())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._told.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -129,6 +134,7 @@ class Keys:
         """Read them now; what stands further back than was seen is not believed. Raises `errors.Away`."""
         stands, found = keys.read(await self._database.rows(_READ))
         self._any = self._any or bool(found)
+        self._told.set()
         if self._seen is None:
             self._seen = await self._log.end_of_registry()
         if stands < self._seen:
@@ -141,10 +147,12 @@ class Keys:
         self._buckets = {id: one for id, one in self._buckets.items() if id in {k.id for k in found}}
 
     def judge(self, header: str | None, scope: str, client: tuple[str, int] | None = None) -> str:
-        """Who asks, as it is recorded. Raises `Problem`: 401, 403, 429, 503 while keys are not known."""
+        """Who asks, as it is recorded. Raises `Problem`: 401, 403, 429, 503 while it is not known."""
         if scope == OPEN:
             return NOBODY
         if not self._any and not self._required:
+            if not self._told.is_set() and scope != INGEST:
+                raise problems.Problem(problems.DATABASE_AWAY, f"{problems.DATABASE_AWAY.title}.")
             return callers.account(client) if scope == ADMINISTER else NOBODY
         if self._known is None:
             raise problems.Problem(problems.KEYS_UNKNOWN, f"{problems.KEYS_UNKNOWN.title}.")

@@ -160,6 +160,35 @@ def test_before_the_first_key_nobody_is_asked_on_loopback() -> None:
     assert refused(known(Servers(ROWS), required=False), None, auth.INGEST) is problems.NO_KEY
 
 
+@pytest.mark.capability("CEE-14")
+def test_until_it_is_known_whether_there_is_a_key_nobody_changes_or_reads_without_one() -> None:
+    """A start while the database is away, or slow: it may hold keys."""
+    servers = Servers(ROWS)
+    servers.found = None
+    starting = known(servers, required=False)
+    for scope in (auth.ACCESS, auth.ADMINISTER):
+        assert refused(starting, None, scope) is problems.DATABASE_AWAY
+    assert refused(starting, None, auth.INGEST) is None, "the log alone is asked for these"
+    servers.found = ROWS
+    asyncio.run(starting.refresh())
+    assert refused(starting, None, auth.INGEST) is problems.NO_KEY
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_start_waits_a_moment_to_know_it(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "FIRST_SECONDS", 0.2)
+    servers = Servers([{**dict.fromkeys(ROWS[0]), "next_offset": 7}])
+    if not there:
+        servers.found = None
+
+    async def start() -> problems.Kind | None:
+        made: Any = servers
+        async with auth.Keys(made, made, required=False, rate=0) as keys:
+            return refused(keys, None, auth.ADMINISTER)
+
+    assert asyncio.run(start()) is (None if there else problems.DATABASE_AWAY)
+
+
 def test_a_key_that_asks_too_often() -> None:
     now = [0.0]
     found = known(Servers(ROWS), rate=2, clock=lambda: now[0])
