@@ -91,7 +91,7 @@ select coalesce(max(case when n_distinct < 0 then -n_distinct * c.reltuples else
 from pg_stats s, pg_class c
 where (s.schemaname, s.tablename, s.attname) = (%s, 'fact', 'subject') and c.oid = 'fact'::regclass
 """
-COUNT: Final = "select count(*) from fact"
+COUNT: Final = "select (select count(*) from fact), (select count(*) from registry)"
 
 
 class Next:
@@ -201,10 +201,10 @@ class Next:
                 self.connection.execute(statement.encode())
             self.enter(Phase.ROWS)
 
-    def count(self) -> int:
-        """How many facts there are."""
-        [(number,)] = self.connection.execute(COUNT).fetchall()
-        return int(number)
+    def count(self) -> tuple[int, int]:
+        """How many facts there are, and how many facts of the registry."""
+        [(facts, registered)] = self.connection.execute(COUNT).fetchall()
+        return facts, registered
 
     def bring(self, at: datetime, jobs: int = 1) -> Iterator[int]:
         """Make the row of every contact at an instant, in steps, over so many connections; yields how many

@@ -2,8 +2,8 @@
 
 Promises: traffic goes on; the live tables are only read until the swap. Stopped (SIGTERM, kill -9), the next
 `heed replay` goes on where this one was; cancelled (Ctrl-C, `--cancel`), nothing of it is left. Nothing is
-swapped in that holds fewer facts than live, or too many contacts that cannot be computed. The old tables stay
-(`streams.replay_old`).
+swapped in that holds fewer facts than live, also of the registry, or too many contacts that cannot be
+computed. The old tables stay (`streams.replay_old`).
 Limits: one at a time; needs room for the facts once more; folding stands still during the swap, for as long
 as the last lines say.
 Called by: `heed replay`.
@@ -23,12 +23,13 @@ import rich.progress
 
 from projections import database, next_pair, pairs, shadow, swap
 from projections.next_pair import Phase
-from schemas import errors, settings
+from schemas import errors, settings, topics
 from streams import broker, replay, replay_crew, replay_log, replay_signals, room
 
 NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
 PASSES: Final = 100
 CATCH_UP_SECONDS: Final = 3.0
+KNOWN: Final = "select (select count(*) from heed_data.fact), (select count(*) from heed_data.registry)"
 
 
 @dataclasses.dataclass(slots=True)
@@ -152,7 +153,7 @@ class _Replay:
         records = replay_log.size(broker.of(self._chosen), read)
         [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         if records < known:
-            raise errors.Doubt(_fewer(records, known))
+            raise errors.Doubt(_fewer(topics.FACTS, records, "fact", known))
         room.check(self._live, self._chosen, records)
 
     def _read_facts(self, progress: rich.progress.Progress) -> None:
@@ -195,20 +196,22 @@ class _Replay:
             self._built.carry_due()
             if time.monotonic() - began < NEAR_SECONDS:
                 break
-        offsets, known = self._counted()
+        offsets, known, registered = self._counted()
         self._read(source, offsets)
-        self._done.facts = self._built.count()
+        self._done.facts, there = self._built.count()
         if self._done.facts < known:
-            raise errors.Doubt(_fewer(self._done.facts, known))
+            raise errors.Doubt(_fewer(topics.FACTS, self._done.facts, "fact", known))
+        if there < registered:
+            raise errors.Doubt(_fewer(topics.REGISTRY, there, "registry", registered))
         self._done.errors = self._built.failed()
 
-    def _counted(self) -> tuple[swap.Offsets, int]:
-        """The offsets of live, and how many facts it holds, of one instant."""
+    def _counted(self) -> tuple[swap.Offsets, int, int]:
+        """The offsets of live, how many facts it holds, and how many of the registry, of one instant."""
         with self._live.transaction():
             self._live.execute("set transaction isolation level repeatable read, read only")
             offsets = swap.read_up_to(self._live)
-            [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
-        return offsets, int(known)
+            [(known, registered)] = self._live.execute(KNOWN).fetchall()
+        return offsets, int(known), int(registered)
 
     def _read(self, source: replay_log.Source, bounds: swap.Offsets, **patience: float) -> None:
         for taken in source.upto(bounds, **patience):
@@ -241,10 +244,10 @@ class _Replay:
             yield progress
 
 
-def _fewer(there: int, known: int) -> str:
+def _fewer(topic: str, there: int, table: str, known: int) -> str:
     return (
-        f"the log holds {there} facts, the table `fact` {known}: {known - there} of them are not in the log. "
-        "Nothing was swapped. Restore `facts`, then replay."
+        f"the log `{topic}` holds {there} facts, the table `{table}` {known}: {known - there} of them are "
+        f"not in the log. Nothing was swapped. Restore `{topic}`, then replay."
     )
 
 

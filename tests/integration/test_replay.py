@@ -239,7 +239,17 @@ def test_what_cannot_come_to_a_good_end_is_refused_with_the_figure(cluster: clus
         later = heed(cluster, "replay")  # the log has enough records, but not these facts
         assert later.returncode == 3, later.stderr
         assert "5 of them are not in the log. Nothing was swapped" in later.stderr
+        cluster.sql("delete from heed_data.fact where source = 's'")
+        cluster.sql(
+            "insert into heed_data.registry (subject, key, source, id, type, time, version, digest, "
+            "accepted, off, data) select 'key:made-up', gen_random_uuid(), 's', 'r', 'key.revoked', now(), "
+            "1, gen_random_uuid(), now(), 99, '{}'"
+        )
+        revived = heed(cluster, "replay")  # the key would be taken again
+        assert revived.returncode == 3, revived.stderr
+        assert "1 of them are not in the log. Nothing was swapped. Restore `registry`" in revived.stderr
     finally:
+        cluster.sql("delete from heed_data.registry where source = 's'")
         cluster.sql("delete from heed_data.fact where source = 's'")
         heed(cluster, "replay", "--cancel")
     nothing = heed(cluster, "replay", "--back")
