@@ -86,8 +86,9 @@ def _refuse_a_whole_log(chosen: settings.Settings, connection: psycopg.Connectio
     there = sum(ends.values())
     if there:
         raise errors.Usage(
-            f"The log holds {there} records, so it is not lost: only an empty one is refilled. To begin anew "
-            "replace its topics (`heed topics create` makes them)."
+            f"The log holds {there} records, so it is not lost: only an empty one is refilled. If it was "
+            "lost, they came since: stop the API, keep what it took in, and replace the topics (`heed topics "
+            "create`)."
         )
     if not any(stood[name] for name in ends):
         raise errors.Usage("Nothing was ever read of this log: there is nothing to write back.")
