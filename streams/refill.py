@@ -1,10 +1,11 @@
 """`heed topics refill`: the log written anew from what PostgreSQL holds, after Kafka was lost.
 
 Promises: every fact and every fact of the registry goes onto an empty log, each into its home, acknowledged;
-the log is a set, so neither their new order nor a fact written twice changes any row. Then the readers begin
-at the start of what is there: facts are duplicates to them; so do old tables and those of a replay, when they
-are gone on with. Interrupted, it begins again when it is run again. Refused, with the figures, while a worker
-lives and while the log still reaches to where it was read.
+and so does what was parked there because this Heed is too old for it, which is then parked at its new place
+as well. The log is a set, so neither their new order nor a fact written twice changes any row. Then the
+readers begin at the start of what is there: facts are duplicates to them; so do old tables and those of a
+replay, when they are gone on with. Interrupted, it begins again when it is run again. Refused, with the
+figures, while a worker lives and while the log still reaches to where it was read.
 Limits: what stood unread on the lost topics is lost: their senders send it again. Where a fact came from
 (its door, its traceparent) is not written again.
 Called by: `heed topics refill`.
@@ -23,7 +24,7 @@ import psycopg
 
 from projections import database, pairs
 from projections.migrations import sql
-from schemas import envelope, errors, events, settings, topics
+from schemas import codec, envelope, errors, events, settings, topics
 from streams import broker, log, producer
 
 STEP: Final = 2000
@@ -45,6 +46,11 @@ order by subject, key
 REGISTRY: Final = """
 select subject, source, id, type, time, version, digest, accepted, actor, data::text from heed_data.registry
 order by off
+"""
+# Purpose: what a newer Heed may read of the log: it would fold it, and a replay must find it there then.
+UNREAD: Final = """
+select topic, part, bytes from heed_ops.parked
+where topic = any(%(topics)s) and reason in ('unknown_type', 'newer_version') and not batch order by id
 """
 # Purpose: read on from the start of what is there, in pairs that stand aside too: their offsets are of the
 # lost log. Whoever still believes to own a partition is fenced.
@@ -110,10 +116,12 @@ async def _write(
     out = producer.LogProducer(broker.of(chosen), "heed-refill", linger_ms=5)
     counts = {topics.FACTS: 0, topics.REGISTRY: 0}
     try:
-        for topic, statement in ((topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS)):
+        for topic, statement in ((topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS), (None, UNREAD)):
             for rows in _steps(connection, statement):
-                await out.append([_record(row, topic, chosen.homes) for row in rows], timeout=60)
-                counts[topic] += len(rows)
+                found = [_unread(row) if topic is None else _record(row, topic, chosen.homes) for row in rows]
+                await out.append(found, timeout=60)
+                for record in found:
+                    counts[record.topic] += 1
                 told(len(rows))
     finally:
         await out.stop()
@@ -122,7 +130,7 @@ async def _write(
 
 def _steps(connection: psycopg.Connection, statement: str) -> Iterator[list[tuple[Any, ...]]]:
     with connection.transaction(), connection.cursor(name="refill") as cursor:
-        cursor.execute(statement.encode())
+        cursor.execute(statement.encode(), {"topics": sorted(log.FOR_EVER)})
         while rows := cursor.fetchmany(STEP):
             yield rows
 
@@ -137,3 +145,13 @@ def _record(row: tuple[Any, ...], topic: str, homes: int) -> producer.Record:
     part = 0 if topic == topics.REGISTRY else topics.home(subject, homes)
     assert type_ in events.EVENTS, type_
     return producer.Record(topic, part, subject.encode(), envelope.write_fact(written))
+
+
+def _unread(row: tuple[Any, ...]) -> producer.Record:
+    """What was parked because this Heed is too old for it, as it lay on the log."""
+    topic, part, value = row
+    try:
+        key = envelope.read_fact(bytes(value)).subject.encode()  # of another type or version, but a fact
+    except codec.Unreadable:
+        key = None
+    return producer.Record(topic, part, key, bytes(value))

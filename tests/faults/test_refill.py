@@ -8,11 +8,16 @@ import subprocess
 
 import pytest
 
-from schemas.topics import all_topics
+from schemas import topics
 from tests import cluster as clusters
 from tests import stack, traffic
 
 CONTACTS = 300
+NEWER = json.dumps({
+    "id": "newer", "source": "tests", "type": "test.unheard", "subject": "tests:newer", "data": {},
+    "time": "2026-01-01T00:00:00.000Z", "dataschema": "urn:heed:test.unheard:1", "digest": "0" * 32,
+    "accepted": "2026-01-01T00:00:00.000Z",
+}).encode()  # fmt: skip
 
 
 @pytest.mark.slow
@@ -20,6 +25,9 @@ CONTACTS = 300
 def test_the_log_is_written_anew(cluster: clusters.Cluster, mortal: stack.Servers) -> None:
     told = [("email-activity", traffic.click(f"c{n % CONTACTS}", f"click-{n}")) for n in range(2 * CONTACTS)]
     traffic.send_all(mortal.bootstrap, told)
+    plain = traffic.plain_producer(mortal.bootstrap)
+    plain.produce(topics.REGISTRY, NEWER, b"tests:newer", 0)
+    assert plain.flush(60) == 0
     cluster.settle()
     before = cluster.sql(
         "select contact_id, frequency, date_first_click from heed_data.engagement order by 1"
@@ -35,13 +43,13 @@ def test_the_log_is_written_anew(cluster: clusters.Cluster, mortal: stack.Server
     shutil.rmtree(mortal.kafka.home / "data")
     mortal.kafka.start()
     mortal.kafka.wait()
-    stack.recreate_topics(mortal.bootstrap, all_topics(stack.HOMES))
+    stack.recreate_topics(mortal.bootstrap, topics.all_topics(stack.HOMES))
     killed = cluster.launch.heed("topics", "refill", env=_env(cluster))
     stack.eventually(lambda: bool(cluster.sql("select * from heed_ops.refill")), "it has begun", 60, 0.001)
     killed.kill()
     done = _refill(cluster)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"written": {"registry": 3, "facts": 2 * CONTACTS}}
+    assert json.loads(done.stdout) == {"written": {"registry": 3 + 1, "facts": 2 * CONTACTS}}
     assert "is not lost" in _refused(cluster)
 
     cluster.start(*clusters.THREE)
@@ -52,6 +60,8 @@ def test_the_log_is_written_anew(cluster: clusters.Cluster, mortal: stack.Server
     cluster.replay_check()
     after = cluster.sql("select contact_id, frequency, date_first_click from heed_data.engagement order by 1")
     assert after[1:] == before[1:]
+    newer = {bytes(row["bytes"]) for row in cluster.parked(topics.REGISTRY)}
+    assert newer == {NEWER}, "it stands there for a newer Heed to read"
 
 
 def _refill(cluster: clusters.Cluster) -> subprocess.CompletedProcess[str]:
