@@ -35,6 +35,7 @@ NoSuchProcess = psutil.NoSuchProcess
 
 LOOPBACK = "127.0.0.1"
 _RANGE = (18_000, 31_999)
+_given: set[int] = set()
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -198,19 +199,22 @@ def free_ports(count: int, wanted: Sequence[int | None] = ()) -> list[int]:
     """Loopback ports nobody listens on: the wanted ones where they are free, others else.
 
     Others come from below the system's ephemeral range: a client that keeps dialling a dead server's port
-    could otherwise be given that very port as its own, and keep the restarted server from binding it.
+    could otherwise be given that very port as its own, and keep the restarted server from binding it. None of
+    them is given twice by one process: who was given it may not have come to listen on it yet.
     """
     held: list[socket.socket] = []
     try:
         for index in range(count):
             want = wanted[index] if index < len(wanted) else None
-            others = (random.randint(*_RANGE) for _ in range(1000))
+            others = (port for _ in range(1000) if (port := random.randint(*_RANGE)) not in _given)
             candidates = itertools.chain([want] if want else [], others)
             held.append(next(each for port in candidates if (each := _hold(port))))
-        return [int(each.getsockname()[1]) for each in held]
+        ports = [int(each.getsockname()[1]) for each in held]
     finally:
         for each in held:
             each.close()
+    _given.update(ports)
+    return ports
 
 
 def need_port(port: int, what: str, timeout: float = 3) -> None:

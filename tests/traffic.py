@@ -49,6 +49,11 @@ class Traffic:
         self._stopping.set()
         self.finish(timeout)
 
+    def end(self) -> None:
+        """Tell no more, and wait until what was told is acknowledged."""
+        self._stopping.set()
+        self.finish()
+
     def finish(self, timeout: float = 120) -> None:
         """Wait until all is sent and acknowledged."""
         self._thread.join(timeout)

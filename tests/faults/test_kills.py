@@ -25,7 +25,7 @@ CHUNK = 50_000
 @pytest.mark.capability("LAW-1", "LAW-4")
 def test_short_drill(workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str) -> None:
     """A worker killed inside a transaction, PostgreSQL and Kafka killed and away for a while."""
-    _drill(workers, mortal, fresh, seconds=30, away=4, frozen=0, most=3_000)
+    _drill(workers, mortal, fresh, seconds=75, away=4, frozen=0, most=800)
 
 
 @pytest.mark.slow
@@ -46,7 +46,9 @@ def _drill(
     frozen: float,
     most: int,
 ) -> None:
-    """`most` bounds the load, in events a second, where half of the capacity is more than a test may take."""
+    """`most` bounds the load, in events a second, where half of the capacity is more than a test may take;
+    it ends with the drill, or after so many seconds.
+    """
     stops = brakes.Brakes(servers, dsn)
     cluster = workers(*clusters.THREE)
     half = _capacity(cluster) // 2
@@ -65,7 +67,7 @@ def _drill(
         cluster.workers["worker-3"].kill()
         _restart(cluster, "worker-3")
         assert load.count < len(sent), "the load has to last longer than the drill"
-        load.finish(seconds * 4)
+        load.end()
     _revive(cluster)
     cluster.wait_shared(*clusters.THREE, timeout=90)
     cluster.settle(180)
