@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,5 @@ def cluster(
     stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
     home: Path = tmp_path_factory.mktemp("home")
     with stack.Launcher() as launch:
-        made = clusters.Cluster(launch, servers.bootstrap, module_database, home)
-        yield made.start(*clusters.THREE)
-        made.close()
+        with contextlib.closing(clusters.Cluster(launch, servers.bootstrap, module_database, home)) as made:
+            yield made.start(*clusters.THREE)
