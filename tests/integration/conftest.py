@@ -20,6 +20,8 @@ def cluster(
     """Three workers that share all homes."""
     stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
     home: Path = tmp_path_factory.mktemp("home")
-    with stack.Launcher() as launch:
-        with contextlib.closing(clusters.Cluster(launch, servers.bootstrap, module_database, home)) as made:
-            yield made.start(*clusters.THREE)
+    with (
+        stack.Launcher() as launch,
+        contextlib.closing(clusters.Cluster(launch, servers.bootstrap, module_database, home)) as made,
+    ):
+        yield made.start(*clusters.THREE)
