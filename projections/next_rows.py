@@ -4,7 +4,7 @@ Promises: contacts are taken in their order, a chunk to each connection; how far
 all of them have committed, so a replay that was killed makes at worst the same rows again. Contacts that
 cannot be computed get a nudge with their error.
 Limits: no two connections have the same contact; an interrupt ends the statements under way.
-Called by: `projections.next_pair`.
+Called by: `projections.next_pair`, `projections.following`.
 """
 
 from __future__ import annotations

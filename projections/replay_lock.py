@@ -1,7 +1,7 @@
 """The lock of replays: one at a time in a database, whichever way it was asked for.
 
 Promises: it ends with the session that holds it, whatever ends that; who is refused is told who has it.
-Called by: `projections.shadow`, `projections.next_pair`, `heed replay`.
+Called by: `projections.shadow`, `projections.following`, `heed replay`.
 """
 
 from __future__ import annotations

@@ -52,11 +52,15 @@ UP_TO: Final = """
 select topic, part, next_offset from heed_data.position
 where reader = 'fold' and topic = any(%s) order by topic, part
 """
+# Purpose: an instant that no row of either pair was brought past. The incoming pair's are brought to the
+# clock: what ran out since live was last brought it holds no more, and no command has told of it yet.
 INSTANT: Final = """
-select max(as_of), array_agg(distinct part) from heed_data.position where reader = 'fold'
+select greatest(max(l.as_of), max(p.as_of), date_trunc('milliseconds', clock_timestamp())),
+    array_agg(distinct l.part)
+from heed_data.position l left join position p using (reader, topic, part) where reader = 'fold'
 """
 
-# Purpose: a pair built from the log takes the positions of live over, whole: it stands exactly there.
+# Purpose: a pair that was folded up to here takes the positions of live over, whole: it stands exactly there.
 TAKE_POSITIONS: Final = """
 insert into position select * from heed_data.position
 on conflict (reader, topic, part) do update set epoch = excluded.epoch, next_offset = excluded.next_offset,
@@ -71,11 +75,6 @@ delete from position p where not exists (select from heed_data.position l
 ELSEWHERE: Final = """
 select count(*) from heed_data.position l left join position p using (reader, topic, part)
 where topic = any(%s) and p.next_offset is distinct from l.next_offset
-"""
-# Purpose: a pair that stood aside goes on from its own offsets, under the owners and epochs of today.
-TAKE_OWNERS: Final = """
-update position p set epoch = l.epoch, backend = l.backend, owner = l.owner, claimed_at = l.claimed_at
-from heed_data.position l where (p.reader, p.topic, p.part) = (l.reader, l.topic, l.part)
 """
 OWN_ERRORS: Final = """
 delete from nudge n where n.error is not null and exists (
@@ -142,14 +141,12 @@ def swap(
     incoming: sql.Pair,
     catch_up: Callable[[Offsets], None],
     *,
-    own_offsets: bool = False,
     asked: Callable[[], None] = lambda: None,
 ) -> Swapped:
     """Put `incoming` in the live pair's place; the live one becomes the old one.
 
-    `catch_up` brings the incoming pair to exactly the offsets given, and may raise `Behind`. `own_offsets`:
-    it goes on from its own (the old pair, coming back). `asked` is called before each try, and may raise
-    what ends it. Raises errors.Usage, errors.Away.
+    `catch_up` brings the incoming pair to exactly the offsets given, and may raise `Behind`. `asked` is
+    called before each try, and may raise what ends it. Raises errors.Usage, errors.Away.
     """
     with (
         database.connect(dsn, "heed_ops", NAME, statement_seconds=0) as live,
@@ -160,7 +157,7 @@ def swap(
         for tries in range(1, TRIES + 1):
             asked()
             try:
-                done = _try(live, other, incoming, catch_up, own_offsets)
+                done = _try(live, other, incoming, catch_up)
             except (psycopg.errors.LockNotAvailable, Behind):
                 time.sleep(min(PAUSE[1], PAUSE[0] * tries))
             else:
@@ -174,7 +171,6 @@ def _try(
     other: psycopg.Connection,
     incoming: sql.Pair,
     catch_up: Callable[[Offsets], None],
-    own_offsets: bool,
 ) -> Swapped:
     with contextlib.ExitStack() as shut:
         with live.transaction():
@@ -185,7 +181,7 @@ def _try(
             live.execute(LOCK_POSITIONS)
             live.execute(LOCK_ASKED)
             catch_up(read_up_to(live))
-            carried = _take_over(other, own_offsets)
+            carried = _take_over(other)
             # The incoming pair's own positions stay shut until everybody has heard.
             shut.enter_context(other.transaction())
             other.execute(SHUT)
@@ -241,18 +237,15 @@ def _bring(other: psycopg.Connection, asked: list[tuple[str, int]], at: datetime
             nudges.keep_error(other, home, f"contact:{contact}", halving.told(error), 0, at)
 
 
-def _take_over(other: psycopg.Connection, own_offsets: bool) -> int:
-    """Positions, rules, nudges and what is due, while live stands still; answers how many nudges."""
+def _take_over(other: psycopg.Connection) -> int:
+    """Positions, nudges, who waits and what is due, while live stands still; answers how many nudges."""
     carry_due(other)
     with other.transaction():
-        if own_offsets:
-            other.execute(TAKE_OWNERS)
-        else:
-            [(apart,)] = other.execute(ELSEWHERE, (LOG,)).fetchall()
-            if apart:
-                raise Behind
-            other.execute(NOT_LIVE)
-            other.execute(TAKE_POSITIONS)
+        [(apart,)] = other.execute(ELSEWHERE, (LOG,)).fetchall()
+        if apart:
+            raise Behind
+        other.execute(NOT_LIVE)
+        other.execute(TAKE_POSITIONS)
         other.execute(OWN_ERRORS)
         carried = other.execute(TAKE_NUDGES).rowcount
         other.execute(NUMBER_ON)

@@ -154,7 +154,7 @@ def replay(
 
     if check + cancel + back + drop_old > 1:
         raise errors.Usage("Say one of --check, --cancel, --back and --drop-old, or none.")
-    found = chosen("postgres") if cancel or back or drop_old else servers()
+    found = chosen("postgres") if cancel or drop_old else servers()
     done = replay_command.run(found, check=check, cancel=cancel, back=back, drop_old=drop_old, quiet=as_json)
     answer(done.told, as_json, done.sentence)
     sys.exit(0 if done.clean else 1)

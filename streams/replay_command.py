@@ -1,7 +1,7 @@
 """What `heed replay` answers, for people and as JSON, whichever way it was asked.
 
-Promises: a replay that finds contacts which cannot be computed, and a check that finds differences, are not
-clean.
+Promises: a replay or a return that finds contacts which cannot be computed, and a check that finds
+differences, are not clean.
 Called by: `streams.cli`.
 """
 
@@ -37,11 +37,7 @@ def run(
         freed = replay_old.drop_old(chosen)
         return Answer({"freed_bytes": freed}, f"The old tables are gone ({freed / 1e6:.1f} MB freed).")
     if back:
-        swapped = replay_old.back(chosen)
-        sentence = (
-            "The tables of before the replay are live again and fold on from their own positions; folding "
-            f"stood still for {swapped.pause_seconds:.3f} s."
-        )
-        return Answer(dataclasses.asdict(swapped), sentence)
+        returned = replay_old.back(chosen, quiet=quiet)
+        return Answer(returned.as_dict(), returned.sentence(), not returned.errors)
     done = replay_swap.run(chosen, quiet=quiet)
     return Answer(done.as_dict(), done.sentence(), not done.errors)

@@ -2,9 +2,10 @@
 
 Promises: records come in the order of their partitions, with the offsets that they cover, from where it was
 told to begin and never past the bounds given; none is passed over when its taker fails. `size` finds a log
-that does not begin at 0, or ends before what live has folded, which is doubt, with the figure.
+that does not begin at 0, or ends before what live has folded, which is doubt, with the figure; `check` one
+that lacks what a pair still has to read.
 Limits: three batches ahead; one reader at a time.
-Called by: `streams.replay_swap`, `streams.replay_crew`.
+Called by: `streams.replay_follow`, `streams.replay_swap`, `streams.replay_old`, `streams.replay_crew`.
 """
 
 from __future__ import annotations
@@ -135,19 +136,38 @@ class Source:
         return records.decode(facts, self._homes), registry.decode(registered), ends
 
 
+def check(kafka: broker.Broker, live: Mapping[TP, int], own: Mapping[TP, int]) -> None:
+    """That a pair can be folded on from its `own` offsets to live's; raises errors.Doubt, errors.Away."""
+    first, end = _bounds(kafka, live)
+    if lost := sum(max(0, first[name] - own.get(name, 0)) for name in live):
+        raise errors.Doubt(
+            f"{lost} records are gone from the log that the old tables have not read, and live has. "
+            "Nothing was changed."
+        )
+    _refuse_short(end, live)
+
+
 def size(kafka: broker.Broker, live: Mapping[TP, int]) -> int:
     """Facts of the log; raises errors.Doubt when it lacks some that live has read, errors.Away."""
-    try:
-        first, end = asyncio.run(_ends(kafka, list(live)))
-    except aiokafka.errors.KafkaError as error:
-        raise _away(error) from error
+    first, end = _bounds(kafka, live)
     if lost := sum(first.values()):
         raise errors.Doubt(f"the log does not start at 0: {lost} facts are gone. Restore it, then replay.")
+    _refuse_short(end, live)
+    return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
+
+
+def _refuse_short(end: Mapping[TP, int], live: Mapping[TP, int]) -> None:
     if short := sum(max(0, offset - end[name]) for name, offset in live.items()):
         raise errors.Doubt(
             f"the log ends {short} records before what live has folded. Restore it, then replay."
         )
-    return sum(at for (topic, _), at in end.items() if topic == topics.FACTS)
+
+
+def _bounds(kafka: broker.Broker, names: Mapping[TP, int]) -> tuple[dict[TP, int], dict[TP, int]]:
+    try:
+        return asyncio.run(_ends(kafka, list(names)))
+    except aiokafka.errors.KafkaError as error:
+        raise _away(error) from error
 
 
 async def _ends(kafka: broker.Broker, names: Sequence[TP]) -> tuple[dict[TP, int], dict[TP, int]]:

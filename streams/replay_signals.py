@@ -3,7 +3,7 @@
 Promises: both end what is under way, statements of the database too; while `held` they wait until they are
 asked for, so that a swap is done or not done.
 Limits: of the main thread.
-Called by: `streams.replay_swap`, `streams.replay_old`.
+Called by: `streams.replay_follow`, `streams.replay_swap`, `streams.replay_old`.
 """
 
 from __future__ import annotations

@@ -21,15 +21,12 @@ import psycopg
 import rich.console
 import rich.progress
 
-from projections import database, next_pair, pairs, shadow, swap
+from projections import database, following, next_pair, pairs, shadow, swap
 from projections.next_pair import Phase
 from schemas import errors, settings, topics
-from streams import broker, replay, replay_crew, replay_log, replay_signals, room
+from streams import broker, replay, replay_crew, replay_follow, replay_log, replay_signals, room
 
-NEAR_SECONDS: Final = 0.5  # a pass of the log that took no longer is near enough to swap after
-PASSES: Final = 100
-CATCH_UP_SECONDS: Final = 3.0
-KNOWN: Final = "select (select count(*) from heed_data.fact), (select count(*) from heed_data.registry)"
+PASSES: Final = 100  # of the log, in the phase of facts
 
 
 @dataclasses.dataclass(slots=True)
@@ -101,13 +98,13 @@ class _Replay:
     ) -> None:
         self._chosen, self._console, self._signals = chosen, console, signals
         self._crew, self._built, self._jobs = crew, built, jobs
-        self._live = database.connect(chosen.postgres, "heed_ops", next_pair.NAME, statement_seconds=0)
+        self._live = database.connect(chosen.postgres, "heed_ops", following.NAME, statement_seconds=0)
         self._done = Done()
 
     def run(self) -> Done:
         """Every phase that is left, then the swap."""
         began = time.monotonic()
-        with self._live, self._progress() as progress:
+        with self._live, replay_follow.progress(self._console) as progress:
             _refuse_old(self._live)
             found = self._built.find()
             self._refuse()
@@ -117,10 +114,16 @@ class _Replay:
             self._build(progress)
             kafka = broker.of(self._chosen)
             with replay_log.Source(kafka, self._chosen.homes, self._built.read_to()) as source:
+                follower = replay_follow.Follower(
+                    self._chosen, self._signals, self._live, self._built, source, progress
+                )
                 with self._timed("follow"):
-                    self._follow(source)
+                    follower.follow()
+                    self._done.facts = follower.count(_fewer)
+                    self._done.errors = self._built.failed()
                 with self._timed("swap"):
-                    self._swap(source)
+                    swapped = follower.put_in_place()
+        self._done.pause_seconds, self._done.tries = round(swapped.pause_seconds, 3), swapped.tries
         self._done.seconds = round(time.monotonic() - began, 3)
         self._done.facts_per_second = round(self._done.facts / max(0.001, self._done.seconds), 1)
         return self._done
@@ -149,7 +152,7 @@ class _Replay:
 
     def _refuse(self) -> None:
         """Raises errors.Usage or errors.Doubt for a replay that cannot come to a good end."""
-        read = next_pair.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
+        read = following.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
         records = replay_log.size(broker.of(self._chosen), read)
         [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         if records < known:
@@ -186,62 +189,6 @@ class _Replay:
         progress.update(task, total=brought, completed=brought)
         self._built.vacuum()
         self._built.failed()
-
-    def _follow(self, source: replay_log.Source) -> None:
-        """Fold what came meanwhile, until a pass is short; then the facts are counted."""
-        for _ in range(PASSES):
-            began = time.monotonic()
-            self._built.claim()
-            self._read(source, swap.read_up_to(self._live))
-            self._built.carry_due()
-            if time.monotonic() - began < NEAR_SECONDS:
-                break
-        offsets, known, registered = self._counted()
-        self._read(source, offsets)
-        self._done.facts, there = self._built.count()
-        if self._done.facts < known:
-            raise errors.Doubt(_fewer(topics.FACTS, self._done.facts, "fact", known))
-        if there < registered:
-            raise errors.Doubt(_fewer(topics.REGISTRY, there, "registry", registered))
-        self._done.errors = self._built.failed()
-
-    def _counted(self) -> tuple[swap.Offsets, int, int]:
-        """The offsets of live, how many facts it holds, and how many of the registry, of one instant."""
-        with self._live.transaction():
-            self._live.execute("set transaction isolation level repeatable read, read only")
-            offsets = swap.read_up_to(self._live)
-            [(known, registered)] = self._live.execute(KNOWN).fetchall()
-        return offsets, int(known), int(registered)
-
-    def _read(self, source: replay_log.Source, bounds: swap.Offsets, **patience: float) -> None:
-        for taken in source.upto(bounds, **patience):
-            self._built.take(*taken)
-
-    def _asked(self) -> None:
-        """Raise what ends the swap before its next try: a signal, or that the lock of replays is lost."""
-        self._signals.heed()
-        self._built.check_alive()
-
-    def _swap(self, source: replay_log.Source) -> None:
-        def catch_up(bounds: swap.Offsets) -> None:
-            self._built.claim()
-            try:
-                self._read(source, bounds, patience=CATCH_UP_SECONDS)
-            except errors.Away as away:
-                raise swap.Behind from away
-
-        self._signals.held = True
-        found = swap.swap(self._chosen.postgres, pairs.NEXT, catch_up, asked=self._asked)
-        self._done.pause_seconds, self._done.tries = round(found.pause_seconds, 3), found.tries
-
-    @contextmanager
-    def _progress(self) -> Iterator[rich.progress.Progress]:
-        columns = (
-            rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(), replay.Rate(), rich.progress.TimeRemainingColumn(),
-        )  # fmt: skip
-        with rich.progress.Progress(*columns, console=self._console, refresh_per_second=2) as progress:
-            yield progress
 
 
 def _fewer(topic: str, there: int, table: str, known: int) -> str:

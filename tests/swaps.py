@@ -7,6 +7,7 @@ Called by the contract tests of pairs and of the swap.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from projections import next_pair, pairs, records, registry, swap
+from projections import following, next_pair, pairs, records, registry, swap
 from schemas import topics
 from tests.laws import world
 
@@ -46,15 +47,18 @@ class Stand:
         self.built.vacuum()
         self.built.enter(next_pair.Phase.FOLLOW)
 
-    def catch_up(self, bounds: swap.Offsets) -> None:
-        self.built.claim()
-        standing = self.built.read_to()
+    def catch_up(self, bounds: swap.Offsets, pair: following.Pair | None = None) -> None:
+        pair = pair or self.built
+        pair.claim()
+        standing = pair.read_to()
         spans = {
             name: self.log.span(name, standing[name], end - standing[name]) for name, end in bounds.items()
         }
         every = [record for span in spans.values() for record in span.records]
+        told = [record for record in every if record.topic == topics.FACTS]
+        registered = registry.decode(record for record in every if record.topic == topics.REGISTRY)
         ends = {name: span.end for name, span in spans.items()}
-        self.built.take(records.decode(every, world.HOMES), registry.Batch({}), ends)
+        pair.take(records.decode(told, world.HOMES), registered, ends)
 
     def swap(self, before: Callable[[], None] = lambda: None) -> swap.Swapped:
         def catch_up(bounds: swap.Offsets) -> None:
@@ -96,6 +100,13 @@ def standing(dsn: str) -> Iterator[Stand]:
         worker.close()
 
 
-def back(stand: Stand) -> swap.Swapped:
-    """As `heed replay --back`."""
-    return swap.swap(stand.dsn, pairs.OLD, lambda _: None, own_offsets=True)
+def back(stand: Stand, before: Callable[[], None] = lambda: None) -> swap.Swapped:
+    """As `heed replay --back`; `before` is called once the old pair has come to where live is."""
+    with contextlib.closing(following.Pair(stand.dsn, world.HOMES, pairs.OLD)) as old:
+        swap.check_revision(stand.sql, pairs.OLD)
+        old.number_apart()
+        stand.catch_up(swap.read_up_to(stand.sql), old)
+        list(old.settle())
+        old.carry_due()
+        before()
+        return swap.swap(stand.dsn, pairs.OLD, lambda bounds: stand.catch_up(bounds, old))

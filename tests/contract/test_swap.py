@@ -15,7 +15,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from projections import next_pair, positions, recalculation, swap
+from projections import next_pair, positions, swap
 from schemas import errors
 from tests import stack, swaps
 from tests.laws import world
@@ -241,49 +241,6 @@ def test_errors_of_contacts_are_carried_over_and_found(stand: swaps.Stand) -> No
     assert found[0] == ("contact:c1", "as live says", 7)
     assert found[1][:2] == ("contact:c2", told)
     assert found[1][2] in (1, 2)  # the second try is due after a second, which a swap may take
-
-
-def test_back_is_folded_on_from_its_own_positions_and_there_again(stand: swaps.Stand) -> None:
-    stand.build()
-    stand.swap()
-    stand.tell(30, "after")
-    stand.worker.advance()
-    held = dict(stand.worker.held)
-    swaps.back(stand)
-    assert len(stand.ask("select from heed_data.fact")) == 60
-    with pytest.raises(positions.Fenced):
-        stand.worker.advance()
-    stand.worker.reclaim()  # as a lane does
-    assert {name: one.epoch for name, one in stand.worker.held.items()} == {
-        name: one.epoch + 1 for name, one in held.items()
-    }
-    stand.worker.advance()
-    stand.check()
-    stand.check("heed_data_old")
-    assert len(stand.ask("select from heed_data.fact")) == 90
-    swaps.back(stand)
-    stand.check()
-
-
-def test_who_asked_to_have_everyone_computed_anew_is_heard_by_a_pair_that_comes_back(
-    stand: swaps.Stand,
-) -> None:
-    """Though it was asked the same before, and was done with it."""
-    worker = stand.worker.fuse.real
-    causes = "select reason, since, finished from heed_data.recalculation_cause"
-    first, then = swaps.NOW - timedelta(hours=2), swaps.NOW - timedelta(hours=1)
-    recalculation.everyone(worker, recalculation.ASKED, first)
-    stand.sql.execute("update heed_data.recalculation_cause set finished = true, after = 'contact:z'")
-    stand.build()
-    stand.swap()
-    assert stand.ask(causes) == [("recompute", first, True)]
-    recalculation.everyone(worker, recalculation.ASKED, then)
-    swaps.back(stand)
-    assert stand.ask(causes) == [("recompute", then, False)]
-    assert stand.ask("select after from heed_data.recalculation_cause") == [("",)]
-    stand.sql.execute("update heed_data.recalculation_cause set finished = true")
-    swaps.back(stand)
-    assert stand.ask(causes) == [("recompute", then, False)], "as far as this pair knows"
 
 
 def test_a_pair_of_another_revision_is_refused(stand: swaps.Stand) -> None:

@@ -99,6 +99,7 @@ def test_a_replay_is_swapped_in_beside_traffic_and_a_dashboard(cluster: clusters
         with load(cluster, 31, 500, rate=250):
             back = heed(cluster, "replay", "--back", "--json")
             assert back.returncode == 0, back.stdout + back.stderr
+        assert json.loads(back.stdout)["records"] > 0, "what came since the swap"
         cluster.settle()
         assert cluster.sql("select 'heed_data.fact'::regclass::oid as oid") == before
         cluster.replay_check()
@@ -161,6 +162,49 @@ def test_a_stopped_replay_is_gone_on_with_and_a_cancelled_one_leaves_nothing(
     cluster.settle()
 
 
+def test_a_return_that_is_ended_early_leaves_both_pairs_and_is_gone_on_with(
+    cluster: clusters.Cluster,
+) -> None:
+    """Refused while Kafka is away; asked to stop, and killed, while it waits for the swap; then done."""
+    test_cli.tell_history(cluster, 47, 300)
+    before = cluster.sql("select 'heed_data.fact'::regclass::oid as oid")
+    assert heed(cluster, "replay").returncode == 0
+    live = cluster.sql("select 'heed_data.fact'::regclass::oid as oid")
+    test_cli.tell_history(cluster, 53, 300)
+    away = heed(cluster, "replay", "--back", HEED_KAFKA="127.0.0.1:1")
+    assert away.returncode == 69 and "Kafka cannot be reached" in away.stderr, away.stderr
+    held = psycopg.connect(cluster.dsn)
+    held.execute("lock table heed_data.position in share mode")  # no swap, and no fold, meanwhile
+    running = start(cluster, "--back")
+    try:
+        stack.eventually(lambda: _waits(cluster), "it waits to be swapped in", 60)
+        second = heed(cluster, "replay", "--back")
+        assert second.returncode == 2 and "Another replay is running" in second.stderr
+        running.send_signal(signal.SIGTERM)
+        said, _ = running.communicate(timeout=clusters.patience(30))
+        assert running.returncode == 2 and b"--back` goes on with it" in said, said.decode()
+        running = start(cluster, "--back")
+        stack.eventually(lambda: _waits(cluster), "it is there again", 60)
+    finally:
+        running.kill()
+        running.communicate()
+        held.close()
+    assert cluster.sql("select 'heed_data.fact'::regclass::oid as oid") == live
+    assert pairs(cluster) == {"heed_data_old", "heed_read_old"}
+    stack.eventually(lambda: not _waits(cluster), "the server has noticed", 60)
+    make_up(cluster, 1)
+    fewer = heed(cluster, "replay", "--back")
+    cluster.sql("delete from heed_data.fact where source = 's'")
+    assert fewer.returncode == 3, fewer.stderr
+    assert "the old table `fact` holds" in fewer.stderr and "Nothing was swapped" in fewer.stderr
+    done = heed(cluster, "replay", "--back", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["records"] == 0, "they were read before"
+    assert cluster.sql("select 'heed_data.fact'::regclass::oid as oid") == before
+    cluster.replay_check()
+    assert heed(cluster, "replay", "--drop-old").returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.capability("LAW-4")
 def test_processes_that_load_are_killed_or_lose_their_maker(cluster: clusters.Cluster) -> None:
@@ -217,6 +261,15 @@ def _waits(cluster: clusters.Cluster) -> bool:
     return bool(cluster.sql(asked + "and wait_event_type = 'Lock'"))
 
 
+def make_up(cluster: clusters.Cluster, count: int) -> None:
+    """So many facts in the live tables that no log has, of the source `s`."""
+    cluster.sql(
+        "insert into heed_data.fact select 'contact:made-up', gen_random_uuid(), 's', i::text, 'mail.sent', "
+        "now(), 1, gen_random_uuid(), now(), false, 0, -1, null, '{}' from generate_series(1, %s) i",
+        count,
+    )
+
+
 def test_what_cannot_come_to_a_good_end_is_refused_with_the_figure(cluster: clusters.Cluster) -> None:
     test_cli.tell_history(cluster, 41, 300)
     small = heed(cluster, "replay", HEED_REPLAY_FREE_GB="0")
@@ -226,11 +279,7 @@ def test_what_cannot_come_to_a_good_end_is_refused_with_the_figure(cluster: clus
         "select sum(next_offset)::int as n from heed_data.position where topic = %s and reader = 'fold'",
         topics.FACTS,
     )
-    cluster.sql(
-        "insert into heed_data.fact select 'contact:made-up', gen_random_uuid(), 's', i::text, 'mail.sent', "
-        "now(), 1, gen_random_uuid(), now(), false, 0, -1, null, '{}' from generate_series(1, %s) i",
-        position["n"] + 7,
-    )
+    make_up(cluster, position["n"] + 7)
     try:
         fewer = heed(cluster, "replay")
         assert fewer.returncode == 3

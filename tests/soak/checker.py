@@ -135,23 +135,19 @@ def commands_without_reason(state: State) -> list[str]:
     ]
 
 
-def ran_back(stands: Iterable[history.Stand], steps: Sequence[history.Step]) -> list[str]:
-    """T, an epoch or an offset that went down; one epoch with two owners.
-
-    A return to the tables of before (`back`) begins anew.
-    """
+def ran_back(stands: Iterable[history.Stand]) -> list[str]:
+    """T, an epoch or an offset that went down, whichever tables are live; one epoch with two owners."""
     wrong = []
     last: dict[tuple[str, str, int], history.Stand] = {}
-    owners: dict[tuple[int, str, str, int, int], str] = {}
+    owners: dict[tuple[str, str, int, int], str] = {}
     for one in sorted(stands, key=lambda one: one.seen):
         place = (one.reader, one.topic, one.part)
         name = " ".join(map(str, place))
         before = last.get(place)
         last[place] = one
-        era = sum(step.began <= one.seen for step in steps if step.name == "back")
-        if owners.setdefault((era, *place, one.epoch), one.owner) != one.owner:
+        if owners.setdefault((*place, one.epoch), one.owner) != one.owner:
             wrong.append(f"{name}: epoch {one.epoch} has two owners")
-        if before is None or _returned(before.seen, one.seen, steps):
+        if before is None:
             continue
         wrong += [
             f"{name}: {what} ran back from {earlier} to {later}"
@@ -191,7 +187,7 @@ def mixed(reads: Iterable[history.Read]) -> list[str]:
     return wrong
 
 
-def never_true(reads: Iterable[history.Read], state: State, steps: Sequence[history.Step] = ()) -> list[str]:
+def never_true(reads: Iterable[history.Read], state: State) -> list[str]:
     """A row that no state of the log explains, or only one older than a reader had seen already.
 
     A read with `upto` has to be the row of exactly the facts below that offset; one without, of some first
@@ -205,7 +201,7 @@ def never_true(reads: Iterable[history.Read], state: State, steps: Sequence[hist
         by_contact[one.contact].append(one)
     wrong = []
     for contact, seen in by_contact.items():
-        wrong += _of_one(contact, sorted(of[contact], key=lambda pair: pair[0]), seen, steps)
+        wrong += _of_one(contact, sorted(of[contact], key=lambda pair: pair[0]), seen)
     return wrong
 
 
@@ -213,7 +209,6 @@ def _of_one(
     contact: str,
     log: Sequence[tuple[int, model.Fact]],
     seen: Sequence[history.Read],
-    steps: Sequence[history.Step],
 ) -> list[str]:
     wrong = []
     offsets = [offset for offset, _ in log]
@@ -229,11 +224,7 @@ def _of_one(
             known.append((one.ended, count))
             continue
         least = max(
-            (
-                count
-                for ended, count in known
-                if ended <= one.invoked and not _returned(ended, one.invoked, steps)
-            ),
+            (count for ended, count in known if ended <= one.invoked),
             default=0,
         )
         fitting = _fitting(contact, facts, one, least)
@@ -289,10 +280,10 @@ def check(lines: Iterable[history.Line], state: State, timers: str) -> dict[str,
         "row differs from the oracle": differing(state),
         "command lost": commands_lost(reads, state, timers),
         "command without reason": commands_without_reason(state),
-        "T, epoch or offset ran back": ran_back(stands, steps),
+        "T, epoch or offset ran back": ran_back(stands),
         "value shown past its time": past_its_time(reads),
         "view of mixed versions": mixed(reads),
-        "row that never was, or went back": never_true(reads, state, steps),
+        "row that never was, or went back": never_true(reads, state),
         "reader met an error": troubled(troubles),
         "operator's command failed": failed(steps),
     }
@@ -318,11 +309,6 @@ def _explains(contact: str, facts: Sequence[model.Fact], one: history.Read) -> b
 def _row(contact: str, facts: Sequence[model.Fact], at: int) -> model.Row | None:
     standing = model.histories(facts).get(contact, [])
     return model.row(contact, standing, model.EPOCH + at * model.MILLISECOND, RULE)
-
-
-def _returned(before: float, after: float, steps: Sequence[history.Step]) -> bool:
-    """Whether an operator went back to earlier tables between two instants."""
-    return any(step.name == "back" and before <= step.ended and step.began <= after for step in steps)
 
 
 def _key(fact: model.Fact) -> Key:

@@ -65,13 +65,10 @@ def _until_all(paths: Mapping[int, Sequence[tuple[float, float]]], moment: float
 
 
 def standstill(stands: Iterable[history.Stand]) -> float:
-    """The longest time that any home was not brought to a later instant, in seconds. Tables of before, to
-    which an operator goes back, begin at an earlier one: they stand still from where the others had come.
-    """
+    """The longest time that any home was not brought to a later instant, in seconds."""
     longest = 0.0
     for path in _paths(stands).values():
-        furthest = itertools.accumulate((as_of for _, as_of in path), max)
-        longest = max([longest, *(later - earlier for earlier, later in itertools.pairwise(furthest))])
+        longest = max([longest, *(later - earlier for (_, earlier), (_, later) in itertools.pairwise(path))])
     return round(longest, 1)
 
 

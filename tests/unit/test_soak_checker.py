@@ -170,24 +170,18 @@ def test_a_command_for_an_instant_at_which_nothing_ran_out_is_found() -> None:
     [({"as_of": NOW - 1}, "T ran back"), ({"epoch": 4}, "the epoch"), ({"next_offset": 99}, "the offset")],
 )
 def test_what_runs_back_in_a_home_is_found(changed: dict[str, int], what: str) -> None:
-    [found] = checker.ran_back([stand(1.0), stand(2.0, **changed)], [])
+    [found] = checker.ran_back([stand(1.0), stand(2.0, **changed)])
     assert what in found
 
 
 def test_another_home_may_be_behind() -> None:
-    assert checker.ran_back([stand(1.0), stand(2.0, part=4, as_of=NOW - 1)], []) == []
+    assert checker.ran_back([stand(1.0), stand(2.0, part=4, as_of=NOW - 1)]) == []
 
 
 def test_an_epoch_with_two_owners_is_found() -> None:
-    assert checker.ran_back([stand(1.0), stand(2.0, owner="worker-2")], []) == [
+    assert checker.ran_back([stand(1.0), stand(2.0, owner="worker-2")]) == [
         "fold facts 3: epoch 5 has two owners"
     ]
-
-
-def test_a_return_to_earlier_tables_begins_anew() -> None:
-    stands = [stand(9.0), stand(12.0, as_of=NOW - 1, owner="worker-2", next_offset=3, epoch=1)]
-    assert checker.ran_back(stands, [BACK]) == []
-    assert checker.ran_back([*stands, stand(13.0, as_of=NOW - 2, next_offset=3, epoch=1)], [BACK])
 
 
 def test_a_value_shown_past_its_time_is_found() -> None:
@@ -233,8 +227,6 @@ def test_reads_under_way_at_once_have_no_order() -> None:
 def test_a_row_that_went_back_after_a_look_with_its_offset_is_found() -> None:
     looked, asked = read(row(A, B), upto=2, when=1.0), read(row(A), when=2.0, reader="asks")
     assert "went back" in checker.never_true([looked, asked], state(A, B))[0]
-    returned = [replace(BACK, began=1.6, ended=1.9)]
-    assert not checker.never_true([looked, asked], state(A, B), returned)
 
 
 def test_a_fold_may_commit_between_a_statement_and_its_snapshot() -> None:
@@ -295,10 +287,3 @@ def test_recovery_is_the_time_until_the_last_home_came_past_the_fault() -> None:
     assert (found.inflicted, found.missed, found.after_hit) == (1, 1, [9.0])
     assert found.after_mending == [], "home 0 was never seen past it"
     assert report.standstill(stands) == 8.5
-
-
-def test_a_return_to_earlier_tables_is_no_long_stand_still() -> None:
-    """Their instant is that of when they stood aside; they went on at once."""
-    path = [(0.0, 0.0), (2.0, 2.0), (2.1, -250.0), (3.5, 3.5)]
-    stands = [stand(NOW / 1000 + seen, as_of=int(NOW + as_of * 1000)) for seen, as_of in path]
-    assert report.standstill(stands) == 2.0
