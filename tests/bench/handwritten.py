@@ -22,7 +22,7 @@ import confluent_kafka as kafka
 
 from projections import positions
 from schemas import topics
-from tests.bench import meter, sinks
+from tests.bench import meter, sink_engagement, sinks
 
 LANES = 2
 TARGET = 8000
@@ -41,7 +41,7 @@ class Lane:
     """One connection and the partitions whose number is `index` modulo the number of lanes."""
 
     def __init__(self, index: int, spec: dict[str, Any], counted: meter.Meter) -> None:
-        self.sink = sinks.SINKS[spec["sink"]]()
+        self.sink = sink_engagement.SINKS[spec["sink"]]()
         self.connection = sinks.connect(spec["dsn"], self.sink)
         self.meter = counted
         self.consumer = kafka.Consumer({

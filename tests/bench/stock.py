@@ -22,7 +22,7 @@ import faust
 import psycopg
 
 from schemas import topics
-from tests.bench import meter, sinks
+from tests.bench import meter, sink_engagement, sinks
 
 TAKE = 1000
 WITHIN = 0.2
@@ -56,7 +56,7 @@ async def _run(spec: dict[str, Any], counted: meter.Meter) -> None:
     topic = app.topic(
         topics.FACTS, value_type=bytes, key_type=bytes, value_serializer="raw", key_serializer="raw"
     )
-    sink = sinks.SINKS[spec["sink"]]() if spec["sink"] else None
+    sink = sink_engagement.SINKS[spec["sink"]]() if spec["sink"] else None
     connection = sinks.connect(spec["dsn"], sink, batches=spec["mode"] == "take") if sink else None
     body = _each if spec["mode"] == "each" else _take
 
