@@ -130,14 +130,16 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
     async def connected(_: Litestar) -> AsyncIterator[None]:
         dog = watchdog.Watchdog(chosen.watchdog_seconds, list)
         dog.start()
-        async with log, database, keys:
-            watching = asyncio.create_task(readiness.watch())
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await walks.stop()
-        dog.stop()
+        try:
+            async with log, database, keys:
+                watching = asyncio.create_task(readiness.watch())
+                try:
+                    yield
+                finally:
+                    watching.cancel()
+                    await walks.stop()
+        finally:
+            dog.stop()
 
     app = Api(
         route_handlers=list(routes.ALL),

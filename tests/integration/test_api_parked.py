@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+import types
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -240,7 +242,8 @@ async def test_a_backlog_is_walked_in_bounded_steps_and_goes_on_where_it_ended(
 ) -> None:
     monkeypatch.setattr("projections.parked.AT_ONCE", 7)
     monkeypatch.setattr("streams.parked.MOST_OUTCOMES", 10)
-    monkeypatch.setattr("streams.parked.time.monotonic", iter(range(10**6)).__next__)
+    clock = types.SimpleNamespace(monotonic=iter(range(10**6)).__next__, sleep=time.sleep)  # theirs alone
+    monkeypatch.setattr("streams.parked.time", clock)
     good = [samples.encode(samples.event(id=f"e{n}")) for n in range(30)]
     ids = keep(sql, *good, reason="undefined_event")
     log = Kept()
