@@ -65,6 +65,7 @@ def faust_app(chosen: settings.Settings) -> faust.App:
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=1 << 20,
+        consumer_metadata_max_age_ms=5_000,  # how soon a topic that was away is shared out again
         consumer_group_instance_id=f"{chosen.group}-{chosen.worker_name}",
         broker_client_id=f"heed-{chosen.worker_name}",
         broker_session_timeout=10.0,
@@ -122,6 +123,7 @@ class Worker:
             schedules.Keeper(chosen.worker_name, chosen.postgres, one) for one in schedules.schedules(chosen)
         ]
         self._behind: dict[TP, float] = {}
+        self._checking_topics: asyncio.Future[None] = self.loop.create_future()  # since the last assignment
         self._agents()
 
     def _agents(self) -> None:
@@ -143,15 +145,15 @@ class Worker:
         async def released(*_: Any, **__: Any) -> None:
             await asyncio.gather(*(asyncio.to_thread(lane.release) for lane in self.lanes))
 
-        @self.app.on_partitions_assigned.connect  # type: ignore[arg-type]
-        async def assigned(_: Any, found: Any, **__: Any) -> None:
-            if not found:
-                await self._check_topics()
+        @self.app.on_partitions_assigned.connect
+        async def assigned(*_: Any, **__: Any) -> None:
+            self._checking_topics.cancel()
+            self._checking_topics = asyncio.create_task(self._check_topics())
 
     async def _check_topics(self) -> None:
-        """Nothing was assigned: too many workers, or the topics are gone."""
+        """A topic that is gone is shared out to nobody, without a word: ask whether all are there."""
         try:
-            await topic_admin.check(self.kafka, self.chosen.homes)
+            await topic_admin.check_there(self.kafka, self.chosen.homes)
         except errors.Away:
             return  # it is waited for where it is needed; the next assignment asks again
         except Exception as error:

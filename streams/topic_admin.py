@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import aiokafka.errors
 import structlog
@@ -44,15 +44,36 @@ async def create(kafka: broker.Broker, homes: int) -> list[str]:
 async def check(kafka: broker.Broker, homes: int) -> None:
     """Raise `errors.Doubt` when a topic is missing or not as declared, `errors.Away` when Kafka is."""
     async with asking(kafka) as admin:
-        found = await wrong(admin, homes)
-        for _ in range(TRIES):
-            if not any("is missing" in one for one in found):
-                break
-            # A topic that was just created takes a moment to be known to the broker that answers.
-            await asyncio.sleep(0.1)
-            found = await wrong(admin, homes)
+        found = await _missing_for_long(admin, homes) or await wrong(admin, homes)
         if found:
             raise errors.Doubt("; ".join(found))
+
+
+async def check_there(kafka: broker.Broker, homes: int) -> None:
+    """Raise `errors.Doubt` when a topic is missing, `errors.Away` when Kafka is."""
+    async with asking(kafka) as admin:
+        found = await _missing_for_long(admin, homes)
+        if found:
+            raise errors.Doubt("; ".join(found))
+
+
+async def _missing_for_long(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
+    """A topic that was just created takes a moment to be known to the broker that answers."""
+    for _ in range(TRIES):
+        found = _missing(await admin.list_topics(), homes)
+        if not found:
+            break
+        await asyncio.sleep(0.1)
+    return found
+
+
+def _missing(there: Iterable[str], homes: int) -> list[str]:
+    known = frozenset(there)
+    return [
+        f"topic {one.name} is missing: run `heed topics create`"
+        for one in topics.all_topics(homes)
+        if one.name not in known
+    ]
 
 
 async def wait(kafka: broker.Broker, homes: int) -> None:
@@ -74,7 +95,7 @@ async def wrong(admin: AIOKafkaAdminClient, homes: int) -> list[str]:
     """What is not as declared: `what: what to do`, one for each."""
     wanted = topics.all_topics(homes)
     there = set(await admin.list_topics())
-    found = [f"topic {t.name} is missing: run `heed topics create`" for t in wanted if t.name not in there]
+    found = _missing(there, homes)
     wanted = tuple(t for t in wanted if t.name in there)
     for told in await admin.describe_topics([t.name for t in wanted]):
         want = next(t for t in wanted if t.name == told["topic"])

@@ -105,12 +105,8 @@ def running_servers() -> Iterator[Servers]:
 
 def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: float = 30) -> None:
     """Deletes these topics and makes them anew, empty; waits until every partition has a leader."""
+    delete_topics(bootstrap, wanted, timeout)
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
-    names = [topic.name for topic in wanted]
-    existing = [name for name in names if name in admin.list_topics(timeout=timeout).topics]
-    if existing:
-        for deleted in admin.delete_topics(existing, operation_timeout=timeout).values():
-            deleted.result()
     until = time.monotonic() + timeout
     for topic in wanted:
         new = NewTopic(topic.name, topic.partitions, 1, config=topic.config)
@@ -118,8 +114,18 @@ def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: f
             assert time.monotonic() < until, f"topic {topic.name} could not be made anew"
             time.sleep(0.1)
     while not all(_led(admin, topic) for topic in wanted):
-        assert time.monotonic() < until, f"topics {names} got no leaders"
+        assert time.monotonic() < until, f"topics {wanted} got no leaders"
         time.sleep(0.05)
+
+
+def delete_topics(bootstrap: str, unwanted: tuple[topics.Topic, ...], timeout: float = 30) -> None:
+    """Deletes those of these topics that are there."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    there = admin.list_topics(timeout=timeout).topics
+    existing = [topic.name for topic in unwanted if topic.name in there]
+    if existing:
+        for deleted in admin.delete_topics(existing, operation_timeout=timeout).values():
+            deleted.result()
 
 
 def _created(admin: AdminClient, new: NewTopic) -> bool:

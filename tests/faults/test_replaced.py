@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 
@@ -54,6 +55,22 @@ def test_a_topic_that_goes_while_workers_run(cluster: clusters.Cluster) -> None:
     stack.recreate_topics(
         cluster.bootstrap, tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS)
     )
+    for name in clusters.THREE:
+        _end_with_the_reason(cluster, name)
+
+
+@pytest.mark.capability("LAW-4")
+@pytest.mark.parametrize("back", [True, False], ids=["for a while", "for good"])
+def test_a_topic_is_gone_long_enough_for_its_homes_to_be_shared_out_without_it(
+    cluster: clusters.Cluster, back: bool
+) -> None:
+    """A group shares out what its leader knows of: a topic away in that moment is nobody's, in silence."""
+    _fold(cluster, 200)
+    facts = tuple(one for one in all_topics(stack.HOMES) if one.name == topics.FACTS)
+    stack.delete_topics(cluster.bootstrap, facts)
+    time.sleep(3)
+    if back:
+        stack.recreate_topics(cluster.bootstrap, facts)
     for name in clusters.THREE:
         _end_with_the_reason(cluster, name)
 

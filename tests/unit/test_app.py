@@ -34,6 +34,8 @@ async def made(tmp_path: Path) -> AsyncIterator[Any]:
         ("broker_request_timeout", 40.0),
         ("broker_max_poll_interval", 300.0),
         ("broker_max_poll_records", batches.TARGET),
+        # A topic that was away when homes were shared out is shared out within 5 s of its return.
+        ("consumer_metadata_max_age_ms", 5_000),
         # A restart within the session time moves nothing.
         ("consumer_group_instance_id", "g-worker-7"),
         ("consumer_auto_offset_reset", "earliest"),

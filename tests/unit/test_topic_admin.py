@@ -34,7 +34,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Admin:
     return admin
 
 
-@pytest.mark.parametrize("question", [topic_admin.check, topic_admin.create])
+@pytest.mark.parametrize("question", [topic_admin.check, topic_admin.check_there, topic_admin.create])
 async def test_a_broker_that_goes_while_it_is_asked_is_away(failing: Admin, question: object) -> None:
     """Found by the soak: a worker that started just then ended in doubt, instead of waiting."""
     with pytest.raises(errors.Away):
