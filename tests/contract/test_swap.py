@@ -234,13 +234,13 @@ def test_errors_of_contacts_are_carried_over_and_found(stand: swaps.Stand) -> No
     stand.sql.execute(broken.encode())
     list(stand.built.bring(datetime.now(UTC)))
     assert set(stand.built.failed()) == {"c1", "c2"}
+    # Not before the swap is over, however slow the machine: the second try.
+    stand.sql.execute("update heed_data_next.nudge set retry_at = retry_at + interval '1 h'")
     stand.built.enter(next_pair.Phase.FOLLOW)
     stand.swap()
     found = stand.ask("select subject, error, attempts from heed_data.nudge order by subject")
     told = "RaiseException: this contact is broken"
-    assert found[0] == ("contact:c1", "as live says", 7)
-    assert found[1][:2] == ("contact:c2", told)
-    assert found[1][2] in (1, 2)  # the second try is due after a second, which a swap may take
+    assert found == [("contact:c1", "as live says", 7), ("contact:c2", told, 1)]
 
 
 def test_a_pair_of_another_revision_is_refused(stand: swaps.Stand) -> None:

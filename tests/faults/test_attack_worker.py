@@ -65,6 +65,7 @@ def test_commands_whose_ids_are_almost_uuids(cluster: clusters.Cluster) -> None:
     cluster.assert_alive(*clusters.THREE)
 
 
+@pytest.mark.slow
 def test_a_database_away_for_longer_than_kafka_waits_for_a_fetch(
     mortal: stack.Servers, fresh: str, launch: stack.Launcher, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ SLEEP = 1.5
 LONG = "x" * 250
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-4")
 def test_workers_frozen_at_every_moment_are_replaced_and_fenced(
     workers: Callable[..., clusters.Cluster], mortal: stack.Servers, fresh: str

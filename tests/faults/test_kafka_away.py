@@ -22,13 +22,8 @@ select pg_terminate_backend(pid) from pg_stat_activity where application_name li
 
 
 @pytest.mark.capability("CEE-8", "LAW-4")
-@pytest.mark.parametrize(
-    "lost",
-    [
-        pytest.param(False, id="Kafka alone"),
-        pytest.param(True, id="every session with PostgreSQL is lost", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [False, True], ids=["Kafka alone", "every session with PostgreSQL is lost"])
 def test_rows_follow_time_without_kafka_and_commands_come_later(
     cluster: clusters.Cluster, mortal: stack.Servers, lost: bool
 ) -> None:

@@ -268,6 +268,7 @@ def test_an_address_it_cannot_take_is_one_sentence(
     assert process.last_line.startswith("heed: ")
 
 
+@pytest.mark.slow
 @pytest.mark.capability("CEE-1", "CEE-3", "CEE-8", "CEE-10")
 def test_without_timers_no_reader_sees_a_value_past_its_time_and_refreshing_mends_the_table(
     launch: stack.Launcher, topics: str, database: str, port: int, client: httpx.Client

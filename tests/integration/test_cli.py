@@ -89,6 +89,7 @@ def test_a_replay_equals_live_and_names_exactly_what_was_broken(cluster: cluster
     assert heed(cluster, "replay", "--check").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-2")
 def test_a_replay_runs_beside_traffic(cluster: clusters.Cluster) -> None:
     sent = generator.seeded(11, 3000, now=datetime.now(UTC), name="beside-").sent

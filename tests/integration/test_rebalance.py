@@ -13,6 +13,7 @@ from tests import traffic
 from tests.laws import generator
 
 
+@pytest.mark.slow
 @pytest.mark.capability("LAW-4")
 def test_one_joins_and_one_leaves_under_load(cluster: clusters.Cluster) -> None:
     now = datetime.now(UTC).replace(microsecond=0)

@@ -162,6 +162,7 @@ def test_a_stopped_replay_is_gone_on_with_and_a_cancelled_one_leaves_nothing(
     cluster.settle()
 
 
+@pytest.mark.slow
 def test_a_return_that_is_ended_early_leaves_both_pairs_and_is_gone_on_with(
     cluster: clusters.Cluster,
 ) -> None:

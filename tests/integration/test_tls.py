@@ -125,6 +125,7 @@ def of_client(kafka: secured.Secured, mechanism: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_of_heed_by_a_password_over_tls(
     kafka: secured.Secured, database: str, launch: stack.Launcher, tmp_path: Path
 ) -> None:
