@@ -15,6 +15,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -106,6 +107,7 @@ def _serve(chosen: settings.Settings, pipe: Connection[Any, Any], makers: list[C
     """A member: its partitions first, then bounds, until its maker is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is its maker's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_maker, daemon=True).start()
     for one in makers:
         one.close()
     with contextlib.suppress(EOFError, OSError):
@@ -118,6 +120,14 @@ def _serve(chosen: settings.Settings, pipe: Connection[Any, Any], makers: list[C
             raise
         except Exception as error:
             pipe.send(error)
+
+
+def _end_with_maker() -> None:
+    """Whatever PostgreSQL keeps this process waiting with: its session ends with it, and holds up nobody."""
+    maker = multiprocessing.parent_process()
+    assert maker is not None
+    maker.join()
+    os._exit(1)
 
 
 def _load(chosen: settings.Settings, pipe: Connection[Any, Any]) -> None:

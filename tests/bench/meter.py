@@ -43,7 +43,7 @@ class Meter:
         with self._lock:
             self.done += events
             self.batches += 1
-            if self.warm and not self.before and self.done >= self.warm:
+            if self.warm and not self.before and self.warm <= self.done < self.count:
                 self.before, self.batches = self.done, 0
                 self._began = self._snapshot()
             if self.done >= self.count:

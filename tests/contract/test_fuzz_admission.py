@@ -40,3 +40,9 @@ def test_hostile_payloads_become_what_the_contract_says() -> None:
                 wrong.append(f"{one.number} {one.mutation}, {door}: {judged(least, door)}: {least!r}")
     assert seen == set(verdict.Verdict)
     assert not wrong, f"seed {seed}\n" + "\n".join(wrong[:20])
+
+
+def test_the_nth_of_a_seed_is_the_same_whatever_came_before() -> None:
+    """What one mutation is given is its own: the next would change it for all that come later."""
+    whole = [one.raw for one in payloads.payloads(2067848947, 4_000)]
+    assert whole == [one.raw for one in payloads.payloads(2067848947, 4_000)]

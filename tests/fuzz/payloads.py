@@ -7,6 +7,7 @@ Called by the fuzz tests.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -94,7 +95,7 @@ def valid(choice: random.Random, id: str) -> Event:
     kind = choice.choice(sorted(samples.DATA))
     contact = f"contact:fuzz-{choice.randrange(2_000)}"
     day = f"20{choice.randrange(10, 26)}-{choice.randrange(1, 13):02}-{choice.randrange(1, 29):02}"
-    data = dict(samples.DATA[kind])
+    data = copy.deepcopy(samples.DATA[kind])
     if "mailing_id" in data:
         data["mailing_id"] = f"m{choice.randrange(50)}"
     return samples.event(
@@ -116,6 +117,11 @@ def _place(event: Event, choice: random.Random) -> tuple[Event, str]:
     return inside, choice.choice(sorted(inside))
 
 
+def _odd(choice: random.Random) -> Any:
+    """A value of its own: what is shared would be changed by the next mutation, or put into itself."""
+    return copy.deepcopy(choice.choice(ODD_VALUES))
+
+
 def _removed(event: Event, choice: random.Random) -> None:
     inside, name = _place(event, choice)
     del inside[name]
@@ -123,7 +129,7 @@ def _removed(event: Event, choice: random.Random) -> None:
 
 def _retyped(event: Event, choice: random.Random) -> None:
     inside, name = _place(event, choice)
-    inside[name] = choice.choice(ODD_VALUES)
+    inside[name] = _odd(choice)
 
 
 def _odd_text(event: Event, choice: random.Random) -> None:
@@ -166,7 +172,7 @@ def _set(name: str, values: tuple[Any, ...]) -> Callable[[Event, random.Random],
 
 
 def _declared(event: Event, choice: random.Random) -> None:
-    event[choice.choice(DECLARED)] = choice.choice(ODD_VALUES + ODD_TEXTS)
+    event[choice.choice(DECLARED)] = copy.deepcopy(choice.choice(ODD_VALUES + ODD_TEXTS))
 
 
 OF_VALUES: dict[str, Callable[[Event, random.Random], None]] = {
@@ -286,7 +292,7 @@ def _worse(event: Event, choice: random.Random) -> tuple[str, bytes]:
             choice.randbytes(choice.choice((1, 50, 2_000))),
             b"[" * choice.choice((10, 40, 30_000)),
             b'{"a":' * choice.choice((10, 6_000)),
-            samples.encode(choice.choice(ODD_VALUES)),
+            samples.encode(_odd(choice)),
             b"x" * choice.choice((32_768, 32_769, 100_000)),
             b'"' + b"\\" * 999,
         )
