@@ -28,7 +28,7 @@ from litestar.handlers import BaseRouteHandler
 
 from api import callers, problems, servers
 from projections import keys
-from schemas import errors
+from schemas import errors, registry
 
 LOOK_SECONDS: Final = 1.0
 FIRST_SECONDS: Final = 1.0  # what a start waits for the database to say whether there is a key
@@ -51,6 +51,8 @@ ROUTES: Final = {
     ("GET", "/v1/engagement"): ACCESS,
     ("POST", "/v1/engagement/refresh-expired"): ADMINISTER,
     ("POST", "/v1/engagement/run-queue"): ADMINISTER,
+    ("POST", "/v1/contacts/{id}/merge"): ACCESS,
+    ("POST", "/v1/contacts/{id}/unmerge"): ACCESS,
     ("GET", "/v1/settings/{name}"): ADMINISTER,
     ("PUT", "/v1/settings/{name}"): ADMINISTER,
     ("GET", "/v1/schedules"): ADMINISTER,
@@ -70,6 +72,9 @@ ROUTES: Final = {
     ("GET", "/asyncapi.json"): OPEN,
     ("GET", problems.PAGE): OPEN,
 }
+
+# Of those for access the ones that change something: who asks for that without a key is looked up, too.
+CHANGING: Final = frozenset({("POST", "/v1/contacts/{id}/merge"), ("POST", "/v1/contacts/{id}/unmerge")})
 
 # What a key of a scope may also do.
 INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}
@@ -188,6 +193,12 @@ class Keys:
             await asyncio.sleep(LOOK_SECONDS)
 
 
+def of_key(request: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    """The key that asks, as an actor; None where it is not known who does."""
+    actor: str = getattr(request.state, "actor", NOBODY)
+    return actor if actor.startswith(registry.KEY) else None
+
+
 def hash_of(token: str) -> str:
     """What is kept of a key: the SHA-256 of a secret of 256 bits, in hex."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -203,6 +214,8 @@ async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], _: Base
     known: Keys = connection.app.state.parts.keys
     name = (str(connection.scope.get("method")), connection.scope["path_template"])
     scope = ROUTES.get(name, ADMINISTER)
-    connection.state.actor = known.judge(
-        connection.headers.get("authorization"), scope, connection.scope.get("client")
-    )
+    client = connection.scope.get("client")
+    actor = known.judge(connection.headers.get("authorization"), scope, client)
+    if actor == NOBODY and name in CHANGING:
+        actor = callers.account(client)
+    connection.state.actor = actor

@@ -23,7 +23,7 @@ from typing import Any, Final
 import psycopg
 import sqlalchemy as sa
 
-from api import problems, servers
+from api import contacts, problems, servers
 from projections import tables
 from schemas import identity, metrics, topics
 from streams import nudging, refresh
@@ -67,10 +67,9 @@ _READ: Final = sa.select(
 
 
 def _past() -> sa.Select[Any]:
-    """The row at an instant by the facts dated until then; and the clock, which the instant must not pass."""
+    """The row at an instant by the facts dated until then."""
     rule, computed = tables.rule_at(_as_of), tables.engagement_at(_contact, _as_of, _as_of)
     return sa.select(
-        sa.func.date_trunc("milliseconds", sa.func.clock_timestamp()).label("clock"),
         rule.c.period_months.label("months"),
         *computed.c,
     ).select_from(rule.outerjoin(computed, sa.true()))
@@ -113,36 +112,22 @@ _PAST: Final = _past()
 _COMPARE: Final = _comparison()
 
 
-def well_formed(contact: str) -> str:
-    """The id itself; raises `Problem` for an ill-formed one."""
-    if identity.is_contact_id(contact) is None:
-        raise problems.Problem(
-            problems.NO_CONTACT_ID, "A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -."
-        )
-    return contact
-
-
 async def read(database: servers.Database, contact: str, as_of: datetime | None = None) -> dict[str, Any]:
-    """The row of a contact, or nulls; with `as_of` as it was then.
+    """The row of a contact, or nulls; with `as_of` as it was then. Of one that was merged: the row of the
+    contact that it belongs to, with `merged_into`.
 
     Raises `Problem` for an ill-formed id and for an instant that is yet to come, `errors.Away`.
     """
-    well_formed(contact)
+    root = await contacts.root_of(database, contact, as_of)
+    told = contacts.merged_into(contact, root)
     if as_of is not None:
-        (found,) = await database.rows(_PAST, contact=contact, as_of=as_of)
-        not_later(as_of, found["clock"])
+        (found,) = await database.rows(_PAST, contact=root, as_of=as_of)
         row = found if found["contact_id"] is not None else {}
-        return answer(contact, row, found["months"], as_of)
-    (found,) = await database.rows(_READ, contact=contact)
+        return answer(root, row, found["months"], as_of) | told
+    (found,) = await database.rows(_READ, contact=root)
     if found["contact_id"] is None:
-        return answer(contact, {}, found["months"], found["now"])
-    return {name: found[name] for name in ROW}
-
-
-def not_later(as_of: datetime, clock: datetime) -> None:
-    """Raises `Problem` for an instant that is yet to come: nobody knows what will be told until then."""
-    if as_of > clock:
-        raise problems.Problem(problems.WRONG_PARAMETER, "Parameter as_of: no instant that is yet to come.")
+        return answer(root, {}, found["months"], found["now"]) | told
+    return {name: found[name] for name in ROW} | told
 
 
 async def calculate(database: servers.Database, contact: str, homes: int) -> dict[str, Any]:
@@ -152,7 +137,7 @@ async def calculate(database: servers.Database, contact: str, homes: int) -> dic
     `mended` is null without one, true when the owner has looked at the contact anew, false while that waits.
     Raises `Problem` for an ill-formed id, `errors.Away`.
     """
-    well_formed(contact)
+    asked, contact = contact, await contacts.root_of(database, contact)
     home = topics.home(identity.CONTACT + contact, homes)
     until = time.monotonic() + CALCULATE_SECONDS
     while True:
@@ -168,7 +153,8 @@ async def calculate(database: servers.Database, contact: str, homes: int) -> dic
         metrics.ROW_DIFFERENCES.inc()
     row = answer(contact, computed or {}, found["months"], found["now"])
     mended = await _mend(database, contact, home) if differs else None
-    return {"id": contact, **row, "differs": differs, "stored": stored, "mended": mended}
+    told = {"differs": differs, "stored": stored, "mended": mended}
+    return {"id": contact, **row, **told, **contacts.merged_into(asked, contact)}
 
 
 async def _mend(database: servers.Database, contact: str, home: int) -> bool:

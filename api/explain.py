@@ -7,7 +7,8 @@ standing together. A single click that holds the row is behind every number, sin
 a deletion is behind the nulls of a contact that would have a row, and a restore behind the row that is back.
 
 Limits: at most `limit` facts of a field, the newest first; `truncated` says that there are more. The facts
-are those of contacts: the period is a setting, and named by the row itself.
+are those of contacts and sessions: the period is a setting, and named by the row itself; whose facts count
+is a matter of links, which `heed contact` shows.
 
 Route of `api.routes`.
 """
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from api import engagement, servers
+from api import contacts, servers
 from projections import tables
 
 FIELDS: Final = (
@@ -43,12 +44,11 @@ _as_of: Final = sa.bindparam("as_of", type_=tables.Moment)
 
 
 def _behind(at: sa.ColumnElement[Any], upto: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """The clock, the instant asked about, and the facts; one row of nulls when there are none."""
-    clock = sa.func.date_trunc("milliseconds", sa.func.statement_timestamp(), type_=tables.Moment)
-    asked = sa.select(clock.label("clock"), at.label("t")).cte("asked")
+    """The instant asked about, and the facts; one row of nulls when there are none."""
+    asked = sa.select(at.label("t")).cte("asked")
     behind = tables.engagement_behind(_contact, asked.c.t, upto, _most)
     return (
-        sa.select(asked.c.clock, asked.c.t, *behind.c)
+        sa.select(asked.c.t, *behind.c)
         .select_from(asked.outerjoin(behind, sa.true()))
         .order_by(behind.c.unit, behind.c.time.desc(), behind.c.id, behind.c.source)
     )
@@ -63,21 +63,21 @@ _PAST: Final = _behind(_as_of, _as_of)
 async def explain(
     database: servers.Database, contact: str, as_of: datetime | None = None, limit: int = MOST
 ) -> dict[str, Any]:
-    """The facts behind each field, now or as of an instant.
+    """The facts behind each field, now or as of an instant; of a merged contact, those of whose it is.
 
     Raises `Problem` for an ill-formed id, an instant yet to come and a contact of too many facts;
     `errors.Away`.
     """
-    engagement.well_formed(contact)
+    root = await contacts.root_of(database, contact, as_of)
     if as_of is None:
-        found = await database.bounded(_NOW, contact=contact, most=limit)
+        found = await database.bounded(_NOW, contact=root, most=limit)
     else:
-        found = await database.bounded(_PAST, contact=contact, most=limit, as_of=as_of)
-        engagement.not_later(as_of, found[0]["clock"])
+        found = await database.bounded(_PAST, contact=root, most=limit, as_of=as_of)
     facts = [one for one in found if one["field"] is not None]
     together = {field: _together(facts, field) for field in FIELDS}
     return {
-        "contact_id": contact,
+        "contact_id": root,
+        **contacts.merged_into(contact, root),
         "date_calculated": found[0]["t"],
         **{
             field: [_fact(one) for one in facts if one["alone"] and one["field"] == field] for field in FIELDS

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 
-from api import bodies, problems, servers
+from api import auth, bodies, problems, servers
 from schemas import admission, errors, metrics, topics
 from streams import judge, producer, tracing
 
@@ -70,14 +70,15 @@ class Ingest:
             metrics.REFUSED.labels(errors.Reason.UNDECODABLE).inc()
             raise _nothing_taken([_NO_ARRAY])
         trace = tracing.current() or _trace(headers.get(tracing.TRACEPARENT))
-        outcomes, records = await self._judge(events, at, key, trace)
+        fill = admission.Fill(key, actor=auth.of_key(request))
+        outcomes, records = await self._judge(events, at, fill, trace)
         if events and not records:
             raise _nothing_taken(outcomes)
         await self._append(records, len(body))
         return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
 
     async def _judge(
-        self, events: Sequence[bytes], at: datetime, key: str | None, trace: str | None
+        self, events: Sequence[bytes], at: datetime, fill: admission.Fill, trace: str | None
     ) -> tuple[list[Outcome], list[producer.Record]]:
         """An outcome for each event, and a record for each that is taken. Lets others run between large
         steps.
@@ -87,8 +88,8 @@ class Ingest:
         for index, raw in enumerate(events):
             if index and index % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
-            fill = admission.Fill(key, index)
-            found = admission.admit(raw, at=at, door=None, homes=self._homes, ahead=self._ahead, fill=fill)
+            named = admission.Fill(fill.idempotency_key, index, fill.actor)
+            found = admission.admit(raw, at=at, door=None, homes=self._homes, ahead=self._ahead, fill=named)
             if isinstance(found, admission.Admitted):
                 outcomes.append(Outcome(found.id, "accepted"))
                 records.append(judge.fact_record(found, trace=trace))
@@ -114,7 +115,7 @@ class Ingest:
             raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
         finally:
             self._waiting -= size
-        admitted = sum(record.topic == topics.FACTS for record in records)
+        admitted = sum(record.topic not in topics.DOORS for record in records)
         if admitted:
             metrics.ADMITTED.labels("http").inc(admitted)
 

@@ -20,6 +20,7 @@ from api import (
     auth,
     event_trace,
     ingest,
+    openapi_contacts,
     openapi_engagement,
     openapi_events,
     openapi_operate,
@@ -61,6 +62,7 @@ def _described() -> dict[str, Any]:
                 "get": _operation("Where an event is, never what it says", _ref("Trace"), _traced(), 503)
             },
             **openapi_engagement.paths(),
+            **openapi_contacts.paths(),
             **openapi_operate.paths(_operation),
             **openapi_parked.paths(_operation),
             "/health/live": {"get": _operation("Whether the API runs", _ref("Health"), [])},
@@ -159,6 +161,7 @@ def _schemas() -> dict[str, Any]:
         "Reason": {"enum": [str(reason) for reason in errors.Reason]},
         "Outcomes": _object({"outcomes": {"type": "array", "items": outcome}}),
         **openapi_engagement.schemas(),
+        **openapi_contacts.schemas(),
         **openapi_parked.schemas(TEMPLATE),
         **_trace(),
         "Health": _object({"status": {"type": "string"}}),

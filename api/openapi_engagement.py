@@ -8,17 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from api import engagement, engagement_list, explain
+from api.openapi_contacts import CONTACT_ID
 from api.openapi_shapes import limit, nullable, operation, ref, shape
 from schemas import identity
 
 _NUMBERS: Final = ("recency", "frequency", "volume", "volume_last_30")
-_CONTACT_ID: Final = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": f"^{identity.CONTACT_ID}$"},
-}
-
 _AS_OF: Final = {
     "name": "as_of",
     "in": "query",
@@ -35,7 +29,7 @@ def paths() -> dict[str, Any]:
             "get": operation(
                 "The engagement of a contact, now or as of a past instant",
                 ref("Engagement"),
-                [_CONTACT_ID, _AS_OF],
+                [CONTACT_ID, _AS_OF],
                 404,
                 503,
             )
@@ -44,7 +38,7 @@ def paths() -> dict[str, Any]:
             "get": operation(
                 "The facts behind each number and date",
                 ref("Explained"),
-                [_CONTACT_ID, _AS_OF, limit(explain.LARGEST, explain.MOST)],
+                [CONTACT_ID, _AS_OF, limit(explain.LARGEST, explain.MOST)],
                 404,
                 422,
                 503,
@@ -54,7 +48,7 @@ def paths() -> dict[str, Any]:
             "post": operation(
                 "Compute a row from the facts and compare it with the stored one",
                 ref("Calculated"),
-                [_CONTACT_ID],
+                [CONTACT_ID],
                 404,
                 503,
             )
@@ -77,13 +71,19 @@ def paths() -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """What the answers refer to."""
     return {
-        "Engagement": shape(_columns(engagement.ROW)),
-        "Calculated": shape(
-            {"id": {"type": "string"}, **_columns(engagement.ROW), "differs": {"type": "boolean"}}
-            | {"stored": {"anyOf": [shape(_columns(engagement.STORED)), {"type": "null"}]}}
-            | {"mended": nullable("boolean", description="Null without a difference; whether its owner has")}
+        "Engagement": _merged(shape(_columns(engagement.ROW))),
+        "Calculated": _merged(
+            shape(
+                {"id": {"type": "string"}, **_columns(engagement.ROW), "differs": {"type": "boolean"}}
+                | {"stored": {"anyOf": [shape(_columns(engagement.STORED)), {"type": "null"}]}}
+                | {
+                    "mended": nullable(
+                        "boolean", description="Null without a difference; whether its owner has"
+                    )
+                }
+            )
         ),
-        "Explained": _explained(),
+        "Explained": _merged(_explained()),
         "EngagementPage": shape(
             {"items": {"type": "array", "items": ref("Engagement")}, "next": nullable("string")}
         ),
@@ -146,6 +146,13 @@ def _explained() -> dict[str, Any]:
         "other fact does not. `truncated`: some field has more facts than `limit`."
     )
     return explained
+
+
+def _merged(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same, about the contact that the one asked for was merged into."""
+    about = "The contact that this is about, where the one asked for was merged into it; else absent."
+    answer["properties"]["merged_into"] = {"type": "string", "description": about}
+    return answer
 
 
 def _columns(names: tuple[str, ...]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def components(template: str) -> dict[str, Any]:
         assert event.struct is not None
         name = event.struct.__name__
         found[name] = contracts.data_schema(event)
-        found[event.name] = _by_http(contracts.event_schema(event, template.format(name=name)))
+        found[event.name] = _by_http(event, template.format(name=name))
     mapping = {event.name: template.format(name=event.name) for event in taken}
     found["Event"] = {
         "oneOf": [{"$ref": mapping[event.name]} for event in taken],
@@ -35,11 +35,12 @@ def components(template: str) -> dict[str, Any]:
     return found
 
 
-def _by_http(schema: dict[str, Any]) -> dict[str, Any]:
+def _by_http(event: events.EventType, data_ref: str) -> dict[str, Any]:
     """An event as HTTP takes it: what Heed may fill in is left out or null; what is not kept may be anything.
 
-    A subject that is no contact is taken, too, and parked until Heed can find its contact.
+    A subject of another kind is taken, too, and parked until Heed can find its contact.
     """
+    schema = contracts.event_schema(event, data_ref)
     members = schema["properties"]
     made = {"id": "Absent: made by Heed, and answered.", "time": "Absent: the moment of acceptance."}
     for name, about in made.items():
@@ -52,7 +53,7 @@ def _by_http(schema: dict[str, Any]) -> dict[str, Any]:
     }
     members["subject"] |= {
         "type": ["string", "null"],
-        "pattern": f"{contracts.CONTACT}|^(?!{identity.CONTACT})",
+        "pattern": f"{contracts.subject(event)}|^(?!{identity.CONTACT}|{identity.SESSION})",
     }
     members["traceparent"] = {
         "type": ["string", "null"],

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from api import auth, recalculation
+from api.openapi_shapes import body
 from schemas import settings
 
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
@@ -59,17 +60,17 @@ def paths(operation: Operation) -> dict[str, Any]:
     queue = operation("Work off the queue of those who wait", ran, [], 503)
     put = operation("Change a setting; answered when it is in force", setting, [_NAME], 404, 503)
     return {
-        "/v1/engagement/run-queue": {"post": queue | _body(run, required=False)},
+        "/v1/engagement/run-queue": {"post": queue | body(run, required=False)},
         "/v1/settings/{name}": {
             "get": operation("A setting as it holds", setting, [_NAME], 404, 503),
-            "put": put | _body(change, required=True),
+            "put": put | body(change, required=True),
         },
         "/v1/keys": {
             "get": operation("Every key, never its secret", _ref("Keys"), [], 503),
             "post": operation(
                 "Make a key; its secret is in this answer and nowhere else", _ref("NewKey"), [], 503
             )
-            | _body(create, required=True),
+            | body(create, required=True),
         },
         "/v1/keys/{id}/revoke": {"post": operation("Take a key no more", _ref("Key"), [_ID], 404, 503)},
         "/v1/keys/{id}/rotate": {
@@ -121,7 +122,3 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _body(shape: dict[str, Any], *, required: bool) -> dict[str, Any]:
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": shape}}}}

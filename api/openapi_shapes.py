@@ -27,6 +27,10 @@ def operation(
     }
 
 
+def body(schema: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
 def failures(*statuses: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status in statuses:

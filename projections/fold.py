@@ -206,7 +206,7 @@ class Fold:
                 work.bring(subject, home)
             if root_home in work.mine:
                 work.bring(root, root_home)
-            else:
+            elif root.startswith(identity.CONTACT):
                 work.others[root] = root_home
 
     def _overdue(self, named: list[str], at: datetime) -> dict[str, int]:

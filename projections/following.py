@@ -19,6 +19,7 @@ import psycopg
 from projections import (
     database,
     fold,
+    membership,
     next_rows,
     positions,
     recalculation,
@@ -29,7 +30,6 @@ from projections import (
     swap,
 )
 from projections.migrations import sql
-from schemas import topics
 
 NAME: Final = "heed replay"
 
@@ -93,7 +93,7 @@ class Pair:
 
     def claim(self) -> None:
         """Own the pair's positions from here on: whoever still works in it is fenced."""
-        held = positions.claim(self.connection, fold.READER, "replay", log_starts(self._homes))
+        held = positions.claim(self.connection, fold.READER, "replay", positions.log_starts(self._homes))
         self._moves = {
             name: positions.Move(one.epoch, one.next_offset, one.next_offset, 0) for name, one in held.items()
         }
@@ -173,8 +173,9 @@ class Pair:
         with self.connection.transaction():
             move = {registry.TP: self._moves[registry.TP]}
             at = positions.move(self.connection, fold.READER, move)
-            if registry.merge(self.connection, batch.facts):
+            if registry.merge(self.connection, batch):
                 recalculation.everyone(self.connection, recalculation.RULE, at)
+            membership.follow(self.connection, batch.linked, self._homes)
 
     def _follow(self, batch: records.Decoded) -> None:
         """As a worker folds, rows and all, on a connection with a worker's plans."""
@@ -198,11 +199,6 @@ def connect(dsn: str, names: sql.Pair) -> psycopg.Connection:
     connection = database.connect(dsn, _path(names), NAME, statement_seconds=0, idle_seconds=0)
     connection.execute(PREPARE)
     return connection
-
-
-def log_starts(homes: int) -> dict[positions.TP, int]:
-    """Where the log of so many homes begins: its facts, and the registry."""
-    return {(topics.FACTS, part): 0 for part in range(homes)} | {registry.TP: 0}
 
 
 def _path(names: sql.Pair) -> str:

@@ -64,7 +64,7 @@ class Loader:
         with self.connection.transaction():
             _copy(self.connection, batch.text())
             positions.move(self.connection, fold.READER, {name: self.moves[name] for name in ends})
-            registry.merge(self.connection, registered.facts)
+            registry.merge(self.connection, registered)
 
 
 def once(connection: psycopg.Connection) -> None:

@@ -20,6 +20,7 @@ import psycopg
 from projections import (
     following,
     loading,
+    membership,
     next_rows,
     pairs,
     positions,
@@ -120,11 +121,13 @@ class Next(following.Pair):
         self.phase, self._done_to = phase, ""
 
     def index(self) -> None:
-        """Facts once, and their indexes; the phase of rows begins in the same transaction."""
+        """Facts once, and their indexes, and who belongs to whom; the phase of rows begins in the same
+        transaction."""
         with self.connection.transaction():
             loading.once(self.connection)
             for statement in self._indexes:
                 self.connection.execute(statement.encode())
+            membership.build(self.connection, self._homes)
             self.enter(Phase.ROWS)
 
     def bring(self, at: datetime, jobs: int = 1) -> Iterator[int]:

@@ -48,7 +48,10 @@ def bring(
 
 def _chunks(connection: psycopg.Connection, homes: int, after: str, jobs: int) -> list[Chunk]:
     chunks: list[Chunk] = []
-    while len(chunks) < jobs and (found := connection.execute(shadow.SUBJECTS, (after, CHUNK)).fetchall()):
+    while len(chunks) < jobs:
+        found = connection.execute(shadow.SUBJECTS, {"after": after, "most": CHUNK}).fetchall()
+        if not found:
+            break
         after = found[-1][0]
         chunks.append([(subject[8:], topics.home(subject, homes)) for (subject,) in found])
     return chunks

@@ -9,7 +9,7 @@ Called by: `projections.fold`; the API and the command line append.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -50,9 +50,14 @@ def take(connection: psycopg.Connection, homes: Iterable[int], at: datetime) -> 
 
 def append(connection: psycopg.Connection, subjects: Mapping[str, int], reason: str) -> None:
     """Nudge these subjects, each in its given home."""
-    if subjects:
-        named = {"subjects": list(subjects), "homes": list(subjects.values()), "reason": reason}
-        connection.execute(APPEND, named)
+    append_all(connection, [(home, subject) for subject, home in subjects.items()], reason)
+
+
+def append_all(connection: psycopg.Connection, told: Collection[tuple[int, str]], reason: str) -> None:
+    """Nudge subjects in homes, each (home, subject) once; a subject need not be nudged in its own home."""
+    if told:
+        homes, subjects = zip(*told, strict=True)
+        connection.execute(APPEND, {"subjects": list(subjects), "homes": list(homes), "reason": reason})
 
 
 def keep_error(

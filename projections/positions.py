@@ -16,10 +16,15 @@ from typing import Final
 
 import psycopg
 
-from schemas import errors
+from schemas import errors, topics
 
 TP = tuple[str, int]
 Try = tuple[int, datetime]  # what a claim again is known by: its backend and its instant
+
+
+def log_starts(homes: int) -> dict[TP, int]:
+    """Where the log of so many homes begins: its facts, and the registry."""
+    return {(topics.FACTS, part): 0 for part in range(homes)} | {(topics.REGISTRY, 0): 0}
 
 
 class Fenced(errors.Doubt):

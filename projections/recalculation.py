@@ -1,10 +1,10 @@
 """Who waits to be computed anew, and why: after a change of the rule, or when somebody asks (CEE-7, CEE-9).
 
-Promises: everyone who has a fact comes into the queue, in steps of `STEP` contacts, and nobody is passed
-over: the steps begin when every transaction has ended that may still have known the old rule. The owners of
-the homes take contacts from the queue in turn with what they fold, a few at a time, so no fold waits. A
-contact leaves the queue in the transaction that brings it; one that cannot be brought keeps its place, its
-reason and its error. Whatever dies, the queue stays.
+Promises: everyone who has a fact, or what was told of others, comes into the queue, in steps of `STEP`
+contacts, and nobody is passed over: the steps begin when every transaction has ended that may still have
+known the old rule. The owners of the homes take contacts from the queue in turn with what they fold, a few at
+a time, so no fold waits. A contact leaves the queue in the transaction that brings it; one that cannot be
+brought keeps its place, its reason and its error. Whatever dies, the queue stays.
 Limits: a contact that is brought for another cause stays queued, and is brought again. A transaction that
 writes and stays open, of whatever database of the server, holds up the steps.
 Called by: `projections.registry` (fills), `projections.fold` (takes), the API and the command line (ask).
@@ -41,17 +41,18 @@ select reason, since, after, coalesce(settled < pg_snapshot_xmax(pg_current_snap
 from recalculation_cause where not finished order by since, reason limit 1
 """
 SETTLE: Final = "update recalculation_cause set settled = pg_current_xact_id() where reason = %s"
-# Purpose: the next subjects, each found by one look into the index, however many facts the one before has.
+# Purpose: the next contacts that were told of or to whom others belong, each found by a look into either
+# index, however many facts the one before has.
 NEXT: Final = """
 with recursive next(subject) as (
-    (select f.subject from fact f where f.subject > %(after)s and f.subject < 'contact;'
-        order by f.subject limit 1)
+    select %(after)s::text collate "C"
     union all
-    select (select f.subject from fact f where f.subject > n.subject and f.subject < 'contact;'
-        order by f.subject limit 1)
+    select least((select f.subject from fact f where f.subject > n.subject and f.subject < 'contact;'
+            order by f.subject limit 1),
+        (select m.root from member m where m.root > n.subject order by m.root limit 1))
     from next n where n.subject is not null
 )
-select subject from next where subject is not null limit %(most)s
+select subject from next where subject > %(after)s limit %(most)s
 """
 QUEUE: Final = """
 insert into recalculation as q (home, contact_id, reason, since)

@@ -100,7 +100,9 @@ class Written(msgspec.Struct, gc=False):
 
 _written = msgspec.json.Decoder(Written).decode
 _marks = msgspec.json.Decoder(Marks).decode
-_CURRENT = {event.dataschema: event.name for event in events.EVENTS.values() if event.built}
+_CURRENT = {event.dataschema: event.name for event in events.EVENTS.values() if event.folded}
+_NAMED = (identities.CONTACT, identities.SESSION)
+_NAMED = (identities.CONTACT, identities.SESSION)
 _NONE = "\\N"
 _NOT_OURS = "the data of this fact is not what Heed writes."
 
@@ -217,7 +219,7 @@ def _restated(value: bytes) -> Written:
     """Any other fact, as this Heed would write it."""
     fact = envelope.read_fact(value)
     event = events.EVENTS.get(fact.type)
-    if event is None or not event.built:
+    if event is None or not event.folded:
         raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
     data = fact.data
     if fact.dataschema != event.dataschema:
@@ -243,8 +245,8 @@ def _content(fact: Written) -> tuple[Marks, str]:
 
 def _well_formed(subject: str) -> None:
     """A contact's row can be told of in commands only under an id that Heed admits."""
-    if identities.contact_id(subject) is not None and identities.is_contact_subject(subject) is None:
-        raise codec.Unreadable(errors.Reason.INVALID, "the contact id of this fact is none that Heed admits.")
+    if identities.is_subject(subject) is None and subject.startswith(_NAMED):
+        raise codec.Unreadable(errors.Reason.INVALID, "the subject of this fact is none that Heed admits.")
 
 
 def _escape(text: str) -> str:

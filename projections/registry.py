@@ -1,6 +1,7 @@
-"""The registry folded: what was decided for all of Heed, by one writer, and the rule that rows depend on.
+"""The registry folded: what was decided for all of Heed, and who belongs to whom, by one writer.
 
-Promises: the position of the topic, its facts and the rule commit together (*One writer* of the design). Each
+Promises: the position of the topic, its facts, the rule that rows depend on and the table `member` commit
+together (*One writer* of the design), with nudges for whom they concern (`projections.membership`). Each
 fact once for ever; of two contents under one key the smaller (time, digest) stands, and of several facts
 about one subject the latest by (time, id) holds: order decides nothing (LAW-1). When the rule changes,
 everyone is put up for recalculation in that very transaction (CEE-7). What cannot be read, or says a value
@@ -19,20 +20,29 @@ from typing import Final
 import msgspec
 import psycopg
 
-from projections import parked, parked_again, positions, recalculation, records
-from schemas import codec, envelope, errors, events, registry, settings, topics
+from projections import database, membership, parked, parked_again, positions, recalculation, records
+from schemas import codec, envelope, errors, events, identity, registry, settings, topics
 
 READER: Final = "fold"
 TP: Final = (topics.REGISTRY, 0)
 
+COLUMNS: Final = {
+    "subject": "text", "key": "uuid", "source": "text", "id": "text", "type": "text", "time": "timestamptz",
+    "version": "smallint", "digest": "uuid", "accepted": "timestamptz", "actor": "text", "off": "bigint",
+    "target": "text", "undoes": "text", "data": "jsonb",
+}  # fmt: skip
 MERGE: Final = """
-insert into registry as r (subject, key, source, id, type, time, version, digest, accepted, actor, off, data)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+insert into registry as r (subject, key, source, id, type, time, version, digest, accepted, actor, off,
+    target, undoes, data)
+select subject, key, source, id, type, time, version, digest, accepted, nullif(actor, ''), off,
+    nullif(target, ''), nullif(undoes, '')::uuid, data
+from unnest({arrays}) as u({columns})
 on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
     version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
-    actor = excluded.actor, off = excluded.off, data = excluded.data
+    actor = excluded.actor, off = excluded.off, target = excluded.target, undoes = excluded.undoes,
+    data = excluded.data
 where (excluded.time, excluded.digest) < (r.time, r.digest)
-"""
+""".format(columns=", ".join(COLUMNS), arrays=", ".join(f"%s::{type_}[]" for type_ in COLUMNS.values()))
 # Purpose: the rule as the registry has it now; answers it only when it has changed.
 RULE: Final = """
 update rule r set period_months = n.period_months, keep_row_without_clicks = n.keep
@@ -51,11 +61,15 @@ where type = 'setting.changed' order by subject, time desc, id desc, source desc
 
 @dataclasses.dataclass(slots=True)
 class Batch:
-    """What one transaction reads of the registry, and how far its partition moves."""
+    """What one transaction reads of the registry, and how far its partition moves.
+
+    `facts` are rows by subject and key, each once; `linked` are subjects whose links may have changed.
+    """
 
     moves: dict[positions.TP, positions.Move]
-    facts: list[tuple[object, ...]] = dataclasses.field(default_factory=list)
+    facts: dict[tuple[str, str], tuple[object, ...]] = dataclasses.field(default_factory=dict)
     types: list[str] = dataclasses.field(default_factory=list)
+    linked: set[str] = dataclasses.field(default_factory=set)
     asides: list[records.Aside] = dataclasses.field(default_factory=list)
     again: parked_again.Again | None = None
 
@@ -74,12 +88,9 @@ def decode(found: Iterable[records.Record]) -> Batch:
     batch = Batch({})
     for record in found:
         try:
-            row, type_ = _row(record)
+            _take(batch, record)
         except codec.Unreadable as error:
             batch.asides.append(records.aside(record, error.reason, error.detail))
-        else:
-            batch.facts.append(row)
-            batch.types.append(type_)
     return batch
 
 
@@ -90,9 +101,10 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
     """
     with connection.transaction():
         done = Done(positions.move(connection, READER, batch.moves, at))
-        done.changed = merge(connection, batch.facts)
+        done.changed = merge(connection, batch)
         if done.changed:
             recalculation.everyone(connection, recalculation.RULE, done.at)
+        membership.follow(connection, batch.linked, homes)
         if batch.again is not None:
             parked_again.settle(connection, batch.again)
         parked.park(connection, batch.asides)
@@ -100,12 +112,12 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
     return done
 
 
-def merge(connection: psycopg.Connection, facts: list[tuple[object, ...]]) -> bool:
+def merge(connection: psycopg.Connection, batch: Batch) -> bool:
     """Facts into the table, inside the caller's transaction; whether the rule has changed by them."""
-    if not facts:
+    if not batch.facts:
         return False
-    with connection.cursor() as cursor:
-        cursor.executemany(MERGE, facts)
+    columns = zip(*batch.facts.values(), strict=True)
+    connection.execute(MERGE.encode(), [database.array(column) for column in columns])
     return bool(connection.execute(RULE).fetchall())
 
 
@@ -114,7 +126,7 @@ def values(connection: psycopg.Connection) -> Mapping[str, str]:
     return dict(connection.execute(SETTINGS).fetchall())
 
 
-def _row(record: records.Record) -> tuple[tuple[object, ...], str]:
+def _take(batch: Batch, record: records.Record) -> None:
     if isinstance(record.value, records.Unread):
         raise codec.Unreadable(errors.Reason.UNDECODABLE, record.value.detail)
     fact = envelope.read_fact(record.value or b"")
@@ -122,16 +134,25 @@ def _row(record: records.Record) -> tuple[tuple[object, ...], str]:
     if event is None or not event.registered:
         raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
     content = codec.content(event, codec.version(fact.dataschema, event), fact.data)
-    _check(content, fact.subject)
-    return (
-        fact.subject, codec.key(fact.source, fact.id), fact.source, fact.id, fact.type, fact.time,
-        event.version, fact.digest, fact.accepted, fact.actor, record.offset,
-        msgspec.json.encode(content).decode(),
-    ), fact.type  # fmt: skip
+    _check(event, content, fact.subject)
+    target, undoes = membership.link_of(content)
+    name = fact.subject, codec.key(fact.source, fact.id)
+    batch.types.append(fact.type)
+    if target or undoes:
+        batch.linked.add(fact.subject)
+    standing = batch.facts.get(name)
+    if standing is not None and (standing[5], standing[7]) <= (fact.time, fact.digest):
+        return
+    batch.facts[name] = (
+        *name, fact.source, fact.id, fact.type, fact.time, event.version, fact.digest, fact.accepted,
+        fact.actor or "", record.offset, target, undoes, msgspec.json.encode(content).decode(),
+    )  # fmt: skip
 
 
-def _check(content: msgspec.Struct, subject: str) -> None:
-    """A setting's value is one that it takes: a stranger's would stop every row."""
+def _check(event: events.EventType, content: msgspec.Struct, subject: str) -> None:
+    """A stranger's word is none that would stop every row, or links what cannot be linked."""
+    if event.door is not None and not (subject.startswith(event.subjects) and identity.is_subject(subject)):
+        raise codec.Unreadable(errors.Reason.INVALID, "the subject of this fact is none that Heed admits.")
     if not isinstance(content, registry.SettingChanged):
         return
     try:

@@ -13,14 +13,23 @@ Called by: `heed replay`.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import psycopg
 
-from projections import database, engagement, fold, halving, positions, replay_lock
+from projections import (
+    database,
+    engagement,
+    fold,
+    halving,
+    membership,
+    positions,
+    records,
+    registry,
+    replay_lock,
+)
 from projections.migrations import sql
 from schemas import errors, topics
 
@@ -29,15 +38,21 @@ PATH: Final = f"{PAIR.data}, {sql.OPS}"
 CHUNK: Final = 5000
 SHOWN: Final = 100
 
-LIVE_POSITIONS: Final = (
-    "select part, next_offset from heed_data.position where reader = 'fold' and topic = %s order by part"
-)
+LIVE_POSITIONS: Final = """
+select topic, part, next_offset from heed_data.position
+where reader = 'fold' and topic = any(%s) order by topic, part
+"""
 
-# Purpose: contacts that live had not looked at yet: past their time, or with a waiting nudge.
+# Purpose: contacts that live had not looked at yet: past their time, or with a waiting nudge, theirs or that
+# of what belongs to them.
 BEHIND: Final = """
 create temp table behind on commit preserve rows as
 select contact_id from heed_data.engagement where valid_until <= %(at)s
-union select substr(subject, 9) from heed_data.nudge where subject like 'contact:%%'
+union select substr(n.subject, 9) from heed_data.nudge n where n.subject like 'contact:%%'
+union select substr(m.root, 9) from heed_data.nudge n join heed_data.member m on m.subject = n.subject
+"""
+MEMBERS: Final = """
+create temp table live_members on commit preserve rows as select subject, root, home from heed_data.member
 """
 NEXT_BEHIND: Final = "select contact_id from behind where contact_id > %s order by 1 limit %s"
 
@@ -59,45 +74,14 @@ INSTANT: Final = """
 select greatest(max(as_of), date_trunc('milliseconds', clock_timestamp())) from heed_data.position
 """
 
+# Purpose: the next contacts, as subjects: those that were told of, and those to whom others belong.
 SUBJECTS: Final = """
-select distinct subject from fact where subject > %s and subject like 'contact:%%' order by 1 limit %s
+(select distinct subject from fact where subject > %(after)s and subject like 'contact:%%'
+    order by 1 limit %(most)s)
+union
+(select distinct root from member where root > %(after)s order by 1 limit %(most)s)
+order by 1 limit %(most)s
 """
-
-ROWS_DIFFER: Final = """
-select coalesce(l.contact_id, s.contact_id), to_jsonb(l) - 'carried', to_jsonb(s)
-from live_rows l full join {shadow}.engagement s using (contact_id)
-where row({live_columns}) is distinct from row({shadow_columns})
-order by 1
-"""
-
-# Purpose: facts that stand on one side only or say something else, among those read up to the offsets.
-FACTS_DIFFER: Final = """
-with read_to as (select * from unnest(%(parts)s::int[], %(offsets)s::bigint[]) as u(part, next_offset))
-select coalesce(l.subject, s.subject), to_jsonb(l), to_jsonb(s)
-from (select f.* from heed_data.fact f) l
-full join {shadow}.fact s using (subject, key)
-left join read_to r on r.part = l.part
-where (l.subject is null or l.off < r.next_offset)
-    and row(l.source, l.id, l.type, l.time, l.version, l.digest, l.test, l.mailing, l.data)
-        is distinct from row(s.source, s.id, s.type, s.time, s.version, s.digest, s.test, s.mailing, s.data)
-order by 1
-"""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Difference:
-    """A row or fact that is not the same on both sides: its columns as (live, replayed)."""
-
-    table: str
-    name: str
-    columns: dict[str, tuple[Any, Any]]
-
-    def __str__(self) -> str:
-        if "row" in self.columns:
-            _, replayed = self.columns["row"]
-            return f"{self.table} {self.name}: {'only live' if replayed is None else 'only in the replay'}"
-        told = ", ".join(f"{c}: live {a}, replayed {b}" for c, (a, b) in self.columns.items())
-        return f"{self.table} {self.name}: {told}"
 
 
 class Shadow:
@@ -107,7 +91,7 @@ class Shadow:
         self._dsn, self._homes = dsn, homes
         self.connection = database.connect(dsn, PATH, "heed replay", statement_seconds=0, idle_seconds=0)
         self.failed: dict[str, str] = {}
-        self._moves: dict[int, positions.Move] = {}
+        self._moves: dict[positions.TP, positions.Move] = {}
         self._fold: fold.Fold | None = None
 
     def __enter__(self) -> Shadow:
@@ -134,9 +118,8 @@ class Shadow:
                     self.connection.execute(statement.encode())
             self.connection.execute("insert into rule select * from heed_data.rule")
         self._fold = fold.Fold(self.connection, self._homes, rows=False)
-        firsts = {(topics.FACTS, part): 0 for part in range(self._homes)}
-        held = positions.claim(self.connection, fold.READER, "replay", firsts)
-        self._moves = {part: positions.Move(one.epoch, 0, 0, 0) for (_, part), one in held.items()}
+        held = positions.claim(self.connection, fold.READER, "replay", positions.log_starts(self._homes))
+        self._moves = {name: positions.Move(one.epoch, 0, 0, 0) for name, one in held.items()}
 
     def __exit__(self, *_: object) -> None:
         if (
@@ -149,23 +132,34 @@ class Shadow:
         self._drop()
         self.connection.close()
 
-    def take(self, facts: Any, ends: Mapping[int, int]) -> None:
-        """Fold decoded facts; `ends` are the offsets that each partition is read up to now."""
+    def take(
+        self, facts: records.Decoded, registered: registry.Batch, ends: Mapping[positions.TP, int]
+    ) -> None:
+        """Take in decoded facts; `ends` are the offsets that each partition is read up to now."""
         assert self._fold is not None
-        for part, end in ends.items():
-            self._moves[part].end = end
-        self._fold.advance(fold.Batch({(topics.FACTS, p): m for p, m in self._moves.items()}, facts))
-        for part in ends:
-            self._moves[part].start = self._moves[part].end
+        for name, end in ends.items():
+            self._moves[name].end = end
+        moves = {name: move for name, move in self._moves.items() if name != registry.TP}
+        self._fold.advance(fold.Batch(moves, facts))
+        with self.connection.transaction():
+            registry.merge(self.connection, registered)
+        for name in ends:
+            self._moves[name].start = self._moves[name].end
+
+    def read_to(self) -> dict[positions.TP, int]:
+        """How far each partition of the log has been taken in."""
+        return {name: move.start for name, move in self._moves.items()}
 
     def bring(self, at: datetime) -> Iterator[int]:
         """Make the row of every contact at an instant, in steps; yields how many each step brought.
 
         Contacts that cannot be computed are in `failed`, with why.
         """
+        with self.connection.transaction():
+            membership.build(self.connection, self._homes)
         after = ""
         while True:
-            found = self.connection.execute(SUBJECTS, (after, CHUNK)).fetchall()
+            found = self.connection.execute(SUBJECTS, {"after": after, "most": CHUNK}).fetchall()
             if not found:
                 return
             after = found[-1][0]
@@ -189,7 +183,7 @@ class Live:
         self.connection = database.connect(
             dsn, "heed_data", "heed replay live", statement_seconds=0, idle_seconds=0
         )
-        self.offsets: dict[int, int] = {}
+        self.offsets: dict[positions.TP, int] = {}
         self.failed: dict[str, str] = {}
 
     def __enter__(self) -> Live:
@@ -198,11 +192,12 @@ class Live:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def read_up_to(self) -> dict[int, int]:
+    def read_up_to(self) -> dict[positions.TP, int]:
         """How far live has folded each partition of the log, now."""
-        return dict(self.connection.execute(LIVE_POSITIONS, (topics.FACTS,)).fetchall())
+        found = self.connection.execute(LIVE_POSITIONS, ([topics.FACTS, topics.REGISTRY],)).fetchall()
+        return {(topic, part): offset for topic, part, offset in found}
 
-    def snapshot(self) -> dict[int, int]:
+    def snapshot(self) -> dict[positions.TP, int]:
         """Open the snapshot; answers the offsets that it is folded to."""
         self.connection.execute("begin isolation level repeatable read")
         self.offsets = self.read_up_to()
@@ -221,6 +216,7 @@ class Live:
         Contacts that cannot be computed are in `failed`, with why.
         """
         columns = ", ".join(f"e.{name}" for name in engagement.COLUMNS)
+        self.connection.execute(MEMBERS)
         self.connection.execute(BEHIND, {"at": at})
         self.connection.execute("create index on behind (contact_id)")
         self.connection.execute("analyze behind")
@@ -238,35 +234,6 @@ class Live:
         contacts, homes = [contact for contact, _ in asked], [home for _, home in asked]
         self.connection.execute(CARRY, {"contacts": contacts, "homes": homes, "at": at})
 
-    def compare(self, told: Callable[[Difference], None]) -> tuple[int, int, int]:
-        """Tell every difference; answers rows and facts compared, and how many differ."""
-        live = ", ".join(f"l.{name}" for name in engagement.COLUMNS)
-        shadow = ", ".join(f"s.{name}" for name in engagement.COLUMNS)
-        rows_differ = ROWS_DIFFER.format(shadow=PAIR.data, live_columns=live, shadow_columns=shadow)
-        named = {"parts": list(self.offsets), "offsets": list(self.offsets.values())}
-        differing = 0
-        for table, statement, values in (
-            ("engagement", rows_differ, None),
-            ("fact", FACTS_DIFFER.format(shadow=PAIR.data), named),
-        ):
-            for name, left, right in self.connection.execute(statement.encode(), values):
-                differing += 1
-                told(Difference(table, name, _columns(left, right)))
-        rows = self._count("select count(*) from (select contact_id from live_rows union "
-                           f"select contact_id from {PAIR.data}.engagement) u")  # fmt: skip
-        return rows, self._count(f"select count(*) from {PAIR.data}.fact"), differing
-
-    def _count(self, statement: str) -> int:
-        row = self.connection.execute(statement.encode()).fetchone()
-        return int(row[0]) if row else 0
-
 
 def _failed(found: halving.Halved[tuple[str, int], Any]) -> dict[str, str]:
     return {contact: halving.told(error) for (contact, _), error in found.failed}
-
-
-def _columns(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, tuple[Any, Any]]:
-    if left is None or right is None:
-        return {"row": (left, right)}
-    ignored = {"part", "off", "accepted"}
-    return {c: (left[c], right.get(c)) for c in left if c not in ignored and left[c] != right.get(c)}

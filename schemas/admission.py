@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 from uuid_utils import compat
 
-from schemas import codec, envelope, errors, events, identity, told, topics
+from schemas import codec, envelope, errors, events, identity, links, told, topics
 
 MAX_BYTES: Final = 32 * 1024
 MAX_DEPTH: Final = 32
@@ -28,20 +28,26 @@ PARKED_BY_HTTP: Final = frozenset({Reason.FUTURE, Reason.UNDEFINED_EVENT, Reason
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """What HTTP may fill in: an id from the Idempotency-Key and the index in the batch, else a fresh one."""
+    """What HTTP may fill in: an id from the Idempotency-Key and the index in the batch, else a fresh one.
+
+    `actor`, who asks by a key of his own, goes into the registry with what he tells of links.
+    """
 
     idempotency_key: str | None = None
     index: int = 0
+    actor: str | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
-    """An event that goes on the log: `value` is the record, its key is `subject`, its partition `home`."""
+    """An event that goes on the log: `value` is the record, its key is `subject`, its place `topic` and
+    `partition`."""
 
     id: str
     source: str
     type: str
     subject: str
-    home: int
+    topic: str
+    partition: int
     time: datetime
     door: str
     value: bytes
@@ -86,13 +92,16 @@ _NO_TYPE: Final = "this Heed does not know the type; docs/events.md lists those 
 _OWN_TYPE: Final = "events of this type are written by Heed alone."
 _NOT_KEPT: Final = "holds a character that cannot be kept (NUL, or half of a surrogate pair)."
 _FUTURE: Final = "time is further ahead than HEED_AHEAD_SECONDS; the event waits until its time has come."
-_NO_SUBJECT: Final = "subject is not contact:<id>; the event waits until Heed can find its contact."
+_NO_SUBJECT: Final = (
+    "subject is neither contact:<id> nor session:<id>; the event waits until Heed can find its contact."
+)
+_ITSELF: Final = "data.into must be another contact than the one that the event is about."
 _RULES: Final = {
     "specversion": 'specversion must be "1.0": Heed takes CloudEvents 1.0.',
     "id": "id is required: a string of 1 to 256 characters that names this event of its source for ever.",
     "source": "source is required: a string of 1 to 256 characters that names the sending system.",
     "type": "type is required: a string, one of the types in docs/events.md.",
-    "subject": "subject must be contact: and 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -.",
+    "subject": "subject must be contact: or session: and 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -.",
     "time": "time is required: RFC 3339 with a zone, as 2026-01-31T09:00:00.000Z.",
     "dataschema": codec.DATASCHEMA_RULE,
     "traceparent": "traceparent must be a string, or be left out.",
@@ -110,20 +119,29 @@ def admit(
         id, text = _named(event, at, door, fill)
         time = envelope.parse_time(text)
         subject = event.subject or ""
-        if not subject.startswith(identity.CONTACT):
+        if not subject.startswith((identity.CONTACT, identity.SESSION)):
             reason, detail = Reason.NO_SUBJECT, _NO_SUBJECT
-        elif identity.is_contact_subject(subject) is None:
+        elif identity.is_subject(subject) is None:
             raise codec.Unreadable(Reason.INVALID, _RULES["subject"])
+        elif not subject.startswith(kind.subjects):
+            kinds = " or ".join(f"{one}<id>" for one in kind.subjects)
+            raise codec.Unreadable(Reason.INVALID, f"subject of {kind.name} must be {kinds}.")
+        elif kind.name == "contact.merged" and links.is_to_itself(subject, data):
+            raise codec.Unreadable(Reason.INVALID, _ITSELF)
         elif time > at + ahead:
             reason, detail = Reason.FUTURE, _FUTURE
         else:
             source = event.source or ""
-            value = _written(kind, data, id, source, subject, text, time, at)
-            home = topics.home(subject, homes)
+            actor = fill.actor if fill is not None and kind.registered else None
+            value = _written(kind, data, id, source, subject, text, time, at, actor)
+            partition = topics.partition(kind.topic, subject, homes)
             trace = event.traceparent
             if trace is not None and _is_traceparent(trace) is None:
                 trace = None
-            return Admitted(id, source, kind.name, subject, home, time, door or kind.door or "", value, trace)
+            came_by = door or kind.door or ""
+            return Admitted(
+                id, source, kind.name, subject, kind.topic, partition, time, came_by, value, trace
+            )  # fmt: skip
         kept = _completed(raw, id, text) if door is None else raw
         return Rejected(reason, detail, id, event.source, kind.name, time, door or kind.door, kept)
     except codec.Unreadable as error:
@@ -237,6 +255,7 @@ def _written(
     text: str,
     time: datetime,
     at: datetime,
+    actor: str | None,
 ) -> bytes:
     """The record of the log."""
     if not envelope.is_canonical(text):
@@ -244,17 +263,10 @@ def _written(
     digest = codec.digest(kind.name, data)
     return envelope.write_fact(
         envelope.Written(
-            id,
-            source,
-            kind.name,
-            subject,
-            text,
-            kind.dataschema,
-            msgspec.Raw(data),
-            digest,
-            envelope.format_time(at),
+            id, source, kind.name, subject, text, kind.dataschema, msgspec.Raw(data), digest,
+            envelope.format_time(at), actor,
         )
-    )
+    )  # fmt: skip
 
 
 def _completed(raw: bytes, id: str, time: str) -> bytes:

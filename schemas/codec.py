@@ -28,7 +28,8 @@ _surrogate: Final = re.compile("[\ud800-\udfff]")
 _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 _version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
-_field: Final = re.compile(r" - at `\$\.([a-z0-9_]+)|missing required field `([a-z0-9_]+)`").search
+_place: Final = re.compile(r" - at `\$\.([a-z0-9_]+)").search
+_missing: Final = re.compile(r"missing required field `([a-z0-9_]+)`").search
 _bracket: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL).finditer
 
 DATASCHEMA_RULE: Final = "dataschema must be urn:heed:<type>:<version>, or be left out (version 1)."
@@ -180,10 +181,10 @@ def _upcast(event: events.EventType, version: int, data: bytes | msgspec.Raw) ->
 def _explained(event: events.EventType, error: msgspec.ValidationError) -> Unreadable:
     """The same error in a sentence of ours: msgspec's own may repeat a value that was sent."""
     text = str(error)
-    match = _field(text)
+    match = _place(text) or _missing(text)  # what is missing inside of a field is the field's fault
     if match is None or event.struct is None:
         return Unreadable(Reason.INVALID, "data must be an object.")
-    name = match[1] or match[2]
+    name = match[1]
     if "out of range" in text or " <= 9223372036854775807" in text or " >= -9223372036854775808" in text:
         return Unreadable(Reason.UNSTORABLE, f"data.{name} is a number out of range.")
     return Unreadable(Reason.INVALID, f"data.{name} must be {rule(event.struct, name)}.")
@@ -201,6 +202,10 @@ def _words(kind: Any) -> str:
             return f"a string of {kind.min_length or 0} to {kind.max_length} characters in its usual form"
         case msgspec.inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in kind.values)
+        case msgspec.inspect.StructType(fields=fields):
+            return "an object with " + " and ".join(
+                f"{one.encode_name} ({_words(one.type)})" for one in fields
+            )
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.IntType():

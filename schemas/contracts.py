@@ -17,10 +17,15 @@ TIME: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
 )
 LOG_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
-CONTACT: Final = f"^{identity.CONTACT}{identity.CONTACT_ID}$"
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
+
+
+def subject(event: events.EventType) -> str:
+    """The pattern of a subject that events of this type can be about."""
+    kinds = event.subjects[0] if len(event.subjects) == 1 else f"({'|'.join(event.subjects)})"
+    return f"^{kinds}{identity.CONTACT_ID}$"
 
 
 def file_schema(event: events.EventType) -> dict[str, Any]:
@@ -51,9 +56,9 @@ def event_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
             "source": {"description": "Names the sending system.", **_NAME},
             "type": {"const": event.name},
             "subject": {
-                "description": "The contact it is about; the id is opaque and never an address.",
+                "description": "Whom it is about; the id is opaque and never an address.",
                 "type": "string",
-                "pattern": CONTACT,
+                "pattern": subject(event),
             },
             "time": {
                 "description": "When it happened: RFC 3339 with a zone; kept in UTC, cut to the millisecond.",
@@ -86,7 +91,7 @@ def fact_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
         "digest": {"description": "Of type and data, in canonical form.", **properties["digest"]},
     }
     if event.door is not None:
-        fixed["subject"] = {"type": "string", "pattern": CONTACT}
+        fixed["subject"] = {"type": "string", "pattern": subject(event)}
     return {
         "description": said(event.struct),
         "type": "object",
@@ -109,11 +114,21 @@ def _record() -> tuple[list[str], dict[str, Any]]:
 
 def data_schema(event: events.EventType) -> dict[str, Any]:
     """The schema of the data alone, as msgspec has it; what is optional may be null."""
-    _, components = msgspec.json.schema_components([event.struct], ref_template="#/$defs/{name}")
-    (data,) = components.values()
-    data["properties"] = {name: nullable(field) for name, field in data["properties"].items()}
+    (whole,), components = msgspec.json.schema_components([event.struct], ref_template="{name}")
+    data = dict(components[whole["$ref"]])
+    data["properties"] = {
+        name: _written_out(nullable(field), components) for name, field in data["properties"].items()
+    }
     del data["title"]
-    return dict(data)
+    return data
+
+
+def _written_out(field: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """A field whose form has a name of its own, with the form in its place."""
+    if "$ref" not in field:
+        return field
+    form = {name: part for name, part in components[field["$ref"]].items() if name != "title"}
+    return form | {name: part for name, part in field.items() if name != "$ref"}
 
 
 def nullable(field: dict[str, Any]) -> dict[str, Any]:

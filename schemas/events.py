@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from schemas import identity, mail, registry, topics
+from schemas import identity, links, mail, registry, topics
 
 CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
@@ -25,7 +25,8 @@ Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
 class EventType:
     """A type: its door (None: Heed alone writes it), its topic in the log, its newest version and shape.
 
-    `personal` names the fields that are to be sealed before they enter the log, once sealing exists.
+    `personal` names the fields that are to be sealed before they enter the log, once sealing exists;
+    `subjects` says whom an event can be about.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EventType:
     version: int = 1
     struct: type[msgspec.Struct] | None = None
     personal: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = (identity.CONTACT, identity.SESSION)
     decode: Decode = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False, compare=False, default="")
 
@@ -48,6 +50,11 @@ class EventType:
         return self.struct is not None and self.door is not None
 
     @property
+    def folded(self) -> bool:
+        """Whether this version of Heed knows facts of this type on the topic `facts`."""
+        return self.struct is not None and self.topic == topics.FACTS
+
+    @property
     def registered(self) -> bool:
         """Whether this version of Heed knows facts of this type in the registry."""
         return self.struct is not None and self.topic == topics.REGISTRY
@@ -55,6 +62,19 @@ class EventType:
 
 def _mail(name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()) -> EventType:
     return EventType(f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal)
+
+
+def _contact(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
+    return EventType(
+        f"contact.{name}", topics.CONTACT_IDENTITY, topic, struct=struct, subjects=(identity.CONTACT,)
+    )
+
+
+def _session(name: str, struct: type[msgspec.Struct]) -> EventType:
+    return EventType(
+        f"session.{name}", topics.CONTACT_IDENTITY, topics.REGISTRY, struct=struct,
+        subjects=(identity.SESSION,),
+    )  # fmt: skip
 
 
 def _own(name: str, struct: type[msgspec.Struct]) -> EventType:
@@ -73,8 +93,12 @@ _TYPES: Final = (
     _mail("clicked", mail.Clicked),
     _mail("unsubscribed", mail.Unsubscribed),
     _mail("complained", mail.Complained),
-    EventType("contact.deleted", topics.CONTACT_IDENTITY, struct=identity.Deleted),
-    EventType("contact.restored", topics.CONTACT_IDENTITY, struct=identity.Restored),
+    _contact("deleted", topics.FACTS, identity.Deleted),
+    _contact("restored", topics.FACTS, identity.Restored),
+    _contact("merged", topics.REGISTRY, links.Merged),
+    _contact("unmerged", topics.REGISTRY, links.Unmerged),
+    _session("linked", links.SessionLinked),
+    _session("unlinked", links.SessionUnlinked),
     *_later(
         CUSTOM_EVENTS,
         topics.FACTS,
@@ -104,14 +128,7 @@ _TYPES: Final = (
         "session.created",
         "session.started",
     ),
-    *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "contact.merged", "contact.unmerged"),
-    *_later(
-        topics.CONTACT_IDENTITY,
-        topics.REGISTRY,
-        "session.linked",
-        "session.unlinked",
-        "identifier.unlinked",
-    ),
+    *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "identifier.unlinked"),
     *_later(
         SNOOZE_CHANGES,
         topics.FACTS,

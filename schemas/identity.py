@@ -1,7 +1,9 @@
 """Who an event is about: the forms of a subject, and the facts about contacts.
 
-A subject is `<kind>:<value>`. A contact's id is opaque and can never be an address: it has no `@`.
-Limits: until identity exists only `contact:` has a home in the log; every other subject is parked.
+A subject is `<kind>:<value>`. The id of a contact or of a session is opaque and can never be an address: it
+has no `@`. What is told of a session is kept under it, and is a contact's while it is linked to one
+(`schemas.links`).
+Limits: every other subject is parked until there are identifiers.
 Called by events (structs), admission (subjects) and the API (ids).
 """
 
@@ -11,10 +13,12 @@ from typing import Final
 import msgspec
 
 CONTACT: Final = "contact:"
+SESSION: Final = "session:"
 CONTACT_ID: Final = "[A-Za-z0-9_.~-]{1,64}"
+SUBJECTS: Final = f"(?:{CONTACT}|{SESSION}){CONTACT_ID}"
 
 is_contact_id: Final = re.compile(CONTACT_ID).fullmatch
-is_contact_subject: Final = re.compile(CONTACT + CONTACT_ID).fullmatch
+is_subject: Final = re.compile(SUBJECTS).fullmatch
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

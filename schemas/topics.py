@@ -55,6 +55,11 @@ def home(subject: str, homes: int) -> int:
     return (murmur2(subject.encode()) & 0x7FFFFFFF) % homes
 
 
+def partition(topic: str, subject: str, homes: int) -> int:
+    """Where a fact of this subject lies: in its home, or in the registry's one partition."""
+    return 0 if topic == REGISTRY else home(subject, homes)
+
+
 def all_topics(homes: int) -> tuple[Topic, ...]:
     """Every topic that Heed needs, with `homes` partitions; the registry has one, since its order is one."""
     doors = tuple(Topic(name, homes, _config(DOOR_DAYS * DAY_MS)) for name in DOORS)

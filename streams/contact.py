@@ -1,4 +1,5 @@
-"""One contact as an operator looks at it: who owns it, its row, its facts, what waits for it and what failed.
+"""One contact as an operator looks at it: who owns it, whose it is and what belongs to it, its row and facts,
+what waits for it and what failed.
 
 Promises: never what a fact says, only what it is; facts the newest first, by pages; nothing is written.
 Limits: parked records are looked for among the newest `PARKED`, by the subject as it stands in JSON.
@@ -22,6 +23,13 @@ Cursor = tuple[datetime, str]
 
 ROW: Final = "select * from heed_read.contact_engagement where contact_id = %s"
 ROOT: Final = "select root from member where subject = %s"
+MEMBERS: Final = "select subject from member where root = %s order by subject limit 100"
+# Purpose: what was told of whose the subject is, and whether something took it back.
+LINKS: Final = """
+select l.type, l.source, l.id, l.time, l.actor, l.target,
+    exists (select from registry u where u.subject = l.subject and u.undoes = l.key) as undone
+from registry l where l.subject = %s and l.target is not null order by l.time desc, l.id desc limit 100
+"""
 OWNER: Final = """
 select owner, epoch, as_of, as_of > clock_timestamp() - interval '10 seconds' as live
 from position where reader = 'fold' and topic = 'facts' and part = %s
@@ -63,6 +71,8 @@ def look(chosen: settings.Settings, contact: str, limit: int, after: str | None)
             "home": home,
             "owner": _one(ask, OWNER, home),
             "belongs_to": (_one(ask, ROOT, subject) or {}).get("root"),
+            "links": ask.execute(LINKS, (subject,)).fetchall(),
+            "members": [row["subject"] for row in ask.execute(MEMBERS, (subject,)).fetchall()],
             "row": _one(ask, ROW, contact),
             "facts_by_type": {row["type"]: row["facts"] for row in ask.execute(COUNT, (subject,)).fetchall()},
             "facts": {"items": facts, "next": _next(facts[-1]) if more else None},

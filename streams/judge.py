@@ -10,7 +10,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from projections import records
-from schemas import admission, errors, topics
+from schemas import admission, errors
 from streams import producer
 
 
@@ -40,7 +40,7 @@ def fact_record(
     offset: int | None = None,
     trace: str | None = None,
 ) -> producer.Record:
-    """An admitted event as a record of the log: keyed by subject, in its home, with where it came from.
+    """An admitted event as a record of the log: keyed by subject, in its place, with where it came from.
 
     The event's own `traceparent` goes before the `trace` of the request that brought it.
     """
@@ -49,7 +49,7 @@ def fact_record(
         headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]
     if outcome.traceparent or trace:
         headers.append(("traceparent", (outcome.traceparent or trace or "").encode()))
-    return producer.Record(topics.FACTS, outcome.home, outcome.subject.encode(), outcome.value, headers)
+    return producer.Record(outcome.topic, outcome.partition, outcome.subject.encode(), outcome.value, headers)
 
 
 def unread(found: records.Record, door: str) -> records.Aside:

@@ -19,6 +19,7 @@ from uuid_utils import compat
 from schemas import codec, commands, envelope, events, topics
 from streams import producer
 
+SOURCE: Final = commands.SOURCE
 FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,7 +48,7 @@ def record(entry: Entry, now: datetime | None = None) -> producer.Record:
     assert event.registered, entry.type
     data = codec.canonical(entry.content)
     written = envelope.Written(
-        entry.id or str(compat.uuid7()), commands.SOURCE, entry.type, entry.subject,
+        entry.id or str(compat.uuid7()), SOURCE, entry.type, entry.subject,
         envelope.format_time(entry.time or now), event.dataschema, msgspec.Raw(data),
         codec.digest(entry.type, data), envelope.format_time(now), entry.actor,
     )  # fmt: skip

@@ -21,7 +21,7 @@ import psycopg
 import rich.console
 import rich.progress
 
-from projections import database, following, next_pair, pairs, shadow, swap
+from projections import database, following, next_pair, pairs, positions, shadow, swap
 from projections.next_pair import Phase
 from schemas import errors, settings, topics
 from streams import broker, replay, replay_crew, replay_follow, replay_log, replay_signals, room
@@ -152,7 +152,7 @@ class _Replay:
 
     def _refuse(self) -> None:
         """Raises errors.Usage or errors.Doubt for a replay that cannot come to a good end."""
-        read = following.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
+        read = positions.log_starts(self._chosen.homes) | swap.read_up_to(self._live)
         records = replay_log.size(broker.of(self._chosen), read)
         [(known,)] = self._live.execute("select count(*) from heed_data.fact").fetchall()
         if records < known:

@@ -213,7 +213,7 @@ class Cluster:
     def check(self) -> int:
         """Compare every row with the oracle, every door record with the log; gives the number of contacts."""
         seen = oracle_database.snapshot(self.dsn)
-        log = audit.read_log(broker.records(self.bootstrap, topics.FACTS), seen.positions)
+        log = audit.read_log(broker.log(self.bootstrap), seen.positions)
         told = itertools.chain.from_iterable(broker.records(self.bootstrap, door) for door in doors.DOORS)
         _, waiting, unaccounted = audit.account(told, seen, log, timedelta(seconds=300))
         report = audit.compare(seen, log)

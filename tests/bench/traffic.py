@@ -86,7 +86,7 @@ def facts(kind: str, count: int, seed: int, homes: int, among: int = prefill.CON
     for subject, raw in events(kind, count, seed, among):
         outcome = admission.admit(raw, at=now, door="email-activity", homes=homes, ahead=timedelta(minutes=5))
         assert isinstance(outcome, admission.Admitted), outcome
-        made.append((subject.encode(), outcome.home, outcome.value))
+        made.append((subject.encode(), outcome.partition, outcome.value))
     return made
 
 

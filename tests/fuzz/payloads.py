@@ -93,14 +93,12 @@ def payloads(seed: int, count: int) -> Iterator[Payload]:
 def valid(choice: random.Random, id: str) -> Event:
     """A valid event of any type."""
     kind = choice.choice(sorted(samples.DATA))
-    contact = f"contact:fuzz-{choice.randrange(2_000)}"
+    who = f"{samples.subject(kind).split(':')[0]}:fuzz-{choice.randrange(2_000)}"
     day = f"20{choice.randrange(10, 26)}-{choice.randrange(1, 13):02}-{choice.randrange(1, 29):02}"
     data = copy.deepcopy(samples.DATA[kind])
     if "mailing_id" in data:
         data["mailing_id"] = f"m{choice.randrange(50)}"
-    return samples.event(
-        kind, id=id, source="urn:fuzz", subject=contact, time=f"{day}T10:11:12.345Z", data=data
-    )
+    return samples.event(kind, id=id, source="urn:fuzz", subject=who, time=f"{day}T10:11:12.345Z", data=data)
 
 
 def _one(name: str, event: Event, choice: random.Random) -> bytes:

@@ -27,7 +27,7 @@ MAX_BYTES = 32_768
 MAX_DEPTH = 32
 AHEAD = timedelta(seconds=300)
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-CONTACT = re.compile(r"contact:[A-Za-z0-9_.~-]{1,64}", re.ASCII)
+SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 # Attributes that may be null: then they are absent.
 OPTIONAL = ("subject", "dataschema", "traceparent", "data", "datacontenttype")
 OF_HTTP = ("id", "time")
@@ -54,12 +54,18 @@ def judge(raw: bytes, now: datetime, door: str | None) -> Verdict:
     subject = event.setdefault("subject", "")
     if not isinstance(subject, str) or not isinstance(event.get("traceparent", ""), str):
         return Verdict.REFUSED
-    homeless = not subject.startswith("contact:")
+    homeless = not subject.startswith(("contact:", "session:"))
     if homeless:
-        event["subject"] = "contact:x"
+        event["subject"] = "session:x" if event["type"].startswith("session.") else "contact:x"
     if not validator.is_valid(event) or not _storable(event, validator.schema):
         return Verdict.REFUSED
-    if CONTACT.fullmatch(event["subject"]) is None:
+    if SUBJECT.fullmatch(event["subject"]) is None:
+        return Verdict.REFUSED
+    if (
+        event["type"] == "contact.merged"
+        and event["subject"] == f"contact:{event['data']['into']}"
+        and not homeless
+    ):
         return Verdict.REFUSED
     try:
         time = datetime.fromisoformat(event["time"].upper()).astimezone(UTC)

@@ -42,11 +42,11 @@ def log(cluster: clusters.Cluster) -> tuple[Counter[Place], int]:
     """Where the facts came from: the doors' records, and how many came by HTTP."""
     places: Counter[Place] = Counter()
     by_http = 0
-    for record in broker.records(cluster.bootstrap, topics.FACTS):
+    for record in broker.log(cluster.bootstrap):
         headers = {name: value.decode() for name, value in record.headers.items()}
         if "partition" in headers:
             places[headers["door"], int(headers["partition"]), int(headers["offset"])] += 1
-        else:
+        elif "door" in headers:
             by_http += 1
     return places, by_http
 
@@ -79,7 +79,7 @@ def account(cluster: clusters.Cluster) -> list[str]:
 def rows(cluster: clusters.Cluster) -> list[str]:
     """The rows, and the records of the log, that brute force over the topic has otherwise."""
     seen = database.snapshot(cluster.dsn)
-    log = audit.read_log(broker.records(cluster.bootstrap, topics.FACTS), seen.positions)
+    log = audit.read_log(broker.log(cluster.bootstrap), seen.positions)
     report = audit.compare(seen, log)
     assert report.contacts > 0
     return [*log.wrong[:10], *report.rows[:10]]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.laws import registrar as registrars
 from tests.laws import world
 
 
@@ -30,3 +31,11 @@ def worker(module_database: str, observer: world.Observer) -> Iterator[world.Wor
     worker.claim_all()
     yield worker
     worker.close()
+
+
+@pytest.fixture
+def registrar(module_database: str, observer: world.Observer) -> Iterator[registrars.Registrar]:
+    made = registrars.Registrar(module_database)
+    yield made
+    made.connection.execute("delete from position where topic = 'registry'")
+    made.connection.close()

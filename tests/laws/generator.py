@@ -5,8 +5,8 @@ that the oracle can be asked about it. Instants lie where mistakes live: at both
 millisecond, at month ends, in leap years, a little ahead. Ids are few, so that copies and contradictions
 are common.
 
-Limits: contacts only, no links. `histories` is for hypothesis and shrinks; `seeded` makes large ones
-cheaply.
+Limits: `histories` and `seeded` tell of contacts alone, `linked` also of what belongs to them. What draws is
+for hypothesis and shrinks; `seeded` makes large histories cheaply.
 
 Called by the law tests, the fault tests and the integration tests.
 """
@@ -59,6 +59,13 @@ class Told:
     mailing: str | None = "m1"
     test: bool | None = None
     style: int = 0
+    to: str | None = None  # of a link
+    takes_back: tuple[str, str] | None = None  # of an undo: source and id of a link
+
+    @property
+    def subject(self) -> str:
+        """Whom it is about: `contact`, which may also be a session, written out."""
+        return self.contact if ":" in self.contact else f"contact:{self.contact}"
 
     @property
     def door(self) -> str:
@@ -67,6 +74,10 @@ class Told:
     @property
     def data(self) -> dict[str, Any]:
         """The declared fields that have a value."""
+        if self.takes_back is not None:
+            return {"link": {"id": self.takes_back[1], "source": self.takes_back[0]}}
+        if self.to is not None:
+            return {"into" if self.kind == "contact.merged" else "contact_id": self.to}
         if self.door == IDENTITY_DOOR:
             return {}
         data: dict[str, Any] = {}
@@ -123,7 +134,7 @@ def write(event: Told) -> bytes:
         "type": event.kind,
         "source": event.source,
         "id": event.id,
-        "subject": f"contact:{event.contact}",
+        "subject": event.subject,
         "time": _utc(event.time),
     }
     if event.style == 1:
@@ -146,7 +157,7 @@ def envelope(event: Told, accepted: datetime) -> dict[str, Any]:
         "id": event.id,
         "source": event.source,
         "type": event.kind,
-        "subject": f"contact:{event.contact}",
+        "subject": event.subject,
         "time": _utc(event.time),
         "dataschema": f"urn:heed:{event.kind}:1",
         "data": event.data,
@@ -191,7 +202,7 @@ def rubbish(now: datetime = NOW) -> list[Sent]:
         bad("wrong_door", type="segment.entered"),
         bad("no_subject", subject=...),
         bad("no_subject", subject="email:someone@example.org"),
-        bad("no_subject", subject="session:s1"),
+        bad("no_subject", subject="phone:+4930123456"),
         bad("future", time=_utc(now + AHEAD + MS)),
     ]
 
@@ -256,6 +267,40 @@ def histories(
     copies = [replace(event, style=style) for event, style in zip(copied, styles, strict=True)]
     between = draw(st.lists(st.sampled_from(rubbish(at)), max_size=3))
     return history([*told, *copies], between, at)
+
+
+@st.composite
+def linked(draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime = NOW) -> list[Told]:
+    """Events of contacts and sessions, links between them, and undos of links that may not be there."""
+    names = [f"c{n}" for n in range(contacts)]
+    visits = [f"session:s{n}" for n in range(sessions)]
+    when = st.integers(0, 40).map(lambda back: now - back * DAY)
+    ids, sources = st.sampled_from([f"l{n}" for n in range(6)]), st.sampled_from(["urn:a", "urn:b"])
+    common = {"time": when, "id": ids, "source": sources}
+    back = st.tuples(sources, ids)
+    link = st.one_of(
+        st.builds(
+            Told, st.just("contact.merged"), st.sampled_from(names), to=st.sampled_from(names), **common
+        ),
+        st.builds(
+            Told, st.just("session.linked"), st.sampled_from(visits), to=st.sampled_from(names), **common
+        ),
+        st.builds(Told, st.just("contact.unmerged"), st.sampled_from(names), takes_back=back, **common),
+        st.builds(Told, st.just("session.unlinked"), st.sampled_from(visits), takes_back=back, **common),
+    )
+    presence = st.builds(
+        Told, st.sampled_from(["contact.deleted", "contact.restored"]), st.sampled_from(names), **common
+    )
+    event = st.builds(
+        Told,
+        kind=st.sampled_from(["mail.clicked", "mail.clicked", "mail.delivered"]),
+        contact=st.sampled_from([*names, *visits]),
+        time=when,
+        id=st.sampled_from([f"e{n}" for n in range(9)]),
+        mailing=st.sampled_from(["m1", "m2", "m3"]),
+    )
+    told = draw(st.lists(st.one_of(event, event, link, link, presence), min_size=1, max_size=24))
+    return [one for one in told if one.to != one.contact]
 
 
 def orders(items: Sequence[Item]) -> st.SearchStrategy[list[Item]]:

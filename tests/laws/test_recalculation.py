@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from projections import database, fold, positions, recalculation, registry
+from projections import recalculation
 from schemas import registry as facts
 from schemas import settings
 from streams import registry as writing
+from tests.laws import registrar as registrars
 from tests.laws import world
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 OLD = NOW - timedelta(days=250)  # inside twelve months, outside six
-
-
-class Registrar:
-    """The registry's owner, without Kafka and threads."""
-
-    def __init__(self, dsn: str) -> None:
-        self.connection = database.connect(dsn, "trial, " + database.LIVE_PATH, "registry")
-        self.connection.execute(fold.PLAN)
-        self.connection.execute("delete from registry")
-        self.connection.execute("delete from recalculation")
-        self.connection.execute("delete from recalculation_cause")
-        self.held = positions.claim(self.connection, registry.READER, "registrar", {registry.TP: 0})
-        self.next = 0
-
-    def fold(self, *values: bytes) -> registry.Done:
-        """Fold these records, as they follow each other on the topic."""
-        start, self.next = self.next, self.next + len(values)
-        told = [
-            world.Entry("registry", 0, offset, 0, value)
-            for offset, value in zip(range(start, self.next), values, strict=True)
-        ]
-        batch = registry.decode(told)
-        move = positions.Move(self.held[registry.TP].epoch, start, self.next, self.next)
-        batch.moves = {registry.TP: move}
-        return registry.advance(self.connection, batch, world.HOMES)
-
-    def settle(self) -> None:
-        """Step until everyone is queued."""
-        while recalculation.is_filling(self.connection):
-            self.fold()
-
-
-@pytest.fixture
-def registrar(module_database: str, observer: world.Observer) -> Iterator[Registrar]:
-    made = Registrar(module_database)
-    yield made
-    made.connection.execute("delete from position where topic = 'registry'")
-    made.connection.close()
 
 
 def changed(name: str, value: object, time: datetime = NOW, **more: str) -> bytes:
@@ -77,7 +40,7 @@ def queued(observer: world.Observer) -> set[str]:
 
 @pytest.mark.capability("CEE-7", "CEE-9")
 def test_a_change_moves_everyone_also_those_without_a_row(
-    observer: world.Observer, worker: world.Worker, registrar: Registrar
+    observer: world.Observer, worker: world.Worker, registrar: registrars.Registrar
 ) -> None:
     tell(worker, *(f"c{number}" for number in range(30)))
     worker.log.tell(world.click(NOW - timedelta(days=400), "gone"))
@@ -99,7 +62,7 @@ def test_a_change_moves_everyone_also_those_without_a_row(
 
 @pytest.mark.capability("CEE-7")
 def test_who_wrote_under_the_old_rule_is_not_passed_over(
-    observer: world.Observer, worker: world.Worker, registrar: Registrar
+    observer: world.Observer, worker: world.Worker, registrar: registrars.Registrar
 ) -> None:
     """A transaction that read the old rule, and is not committed, holds up the queueing."""
     tell(worker, "early")
@@ -121,7 +84,7 @@ def test_who_wrote_under_the_old_rule_is_not_passed_over(
 
 @pytest.mark.capability("LAW-1")
 def test_the_latest_by_time_and_id_holds_in_every_order(
-    observer: world.Observer, registrar: Registrar
+    observer: world.Observer, registrar: registrars.Registrar
 ) -> None:
     told = [
         months(3, NOW, id="b"),
@@ -137,7 +100,7 @@ def test_the_latest_by_time_and_id_holds_in_every_order(
 
 
 @pytest.mark.capability("LAW-5")
-def test_the_rule_as_it_was(observer: world.Observer, registrar: Registrar) -> None:
+def test_the_rule_as_it_was(observer: world.Observer, registrar: registrars.Registrar) -> None:
     registrar.fold(months(6, NOW), months(24, NOW - timedelta(days=2)))
     for days, expected in ((0, 6), (1, 24), (2, 24), (3, 12)):
         found = observer.all("select period_months from heed_data.rule_at(%s)", NOW - timedelta(days=days))
@@ -147,7 +110,7 @@ def test_the_rule_as_it_was(observer: world.Observer, registrar: Registrar) -> N
 
 @pytest.mark.capability("CEE-9")
 def test_who_fails_keeps_the_place_and_the_reason_and_stops_nobody(
-    observer: world.Observer, worker: world.Worker, registrar: Registrar
+    observer: world.Observer, worker: world.Worker, registrar: registrars.Registrar
 ) -> None:
     tell(worker, "bad", "good", "other")
     worker.advance()
@@ -166,7 +129,7 @@ def test_who_fails_keeps_the_place_and_the_reason_and_stops_nobody(
 
 @pytest.mark.capability("CEE-9")
 def test_a_cause_that_comes_while_contacts_are_queued_queues_them_again(
-    observer: world.Observer, worker: world.Worker, registrar: Registrar
+    observer: world.Observer, worker: world.Worker, registrar: registrars.Registrar
 ) -> None:
     tell(worker, *(f"c{number}" for number in range(9)))
     worker.advance()
@@ -192,7 +155,7 @@ REFUSED: Mapping[str, bytes] = {
 @pytest.mark.capability("LAW-7")
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 def test_what_a_stranger_writes_is_parked(
-    observer: world.Observer, registrar: Registrar, value: bytes
+    observer: world.Observer, registrar: registrars.Registrar, value: bytes
 ) -> None:
     observer.all("delete from heed_ops.parked returning 1")
     registrar.fold(value, months(7))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from projections import records, shadow
+from projections import comparison, records, registry, shadow
 from schemas import topics
 from tests.laws import generator, world
 
@@ -48,11 +48,12 @@ def compared(worker: world.Worker, *, broken: bool) -> tuple[dict[str, str], dic
             break_one(built.connection, shadow.PAIR.data)
         live.snapshot()
         every = [record for span in spans.values() for record in span.records]
-        built.take(records.decode(every, world.HOMES), {part: span.end for part, span in spans.items()})
+        ends = {(topics.FACTS, part): span.end for part, span in spans.items()}
+        built.take(records.decode(every, world.HOMES), registry.decode([]), ends)
         at = live.instant()
         assert sum(built.bring(at)) == 20
         carried = live.carry(at)
-        live.compare(lambda one: differing.append(one.name))
+        comparison.compare(live, lambda one: differing.append(one.name))
         return built.failed, live.failed, carried, differing
 
 

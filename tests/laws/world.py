@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -104,11 +104,15 @@ class Crash(Exception):
 
 
 class Fuse:
-    """A connection that is cut when it is used for the n-th time; whole while no fuse is lit."""
+    """A connection that is cut when it is used for the n-th time; whole while no fuse is lit.
+
+    With `between` it is not cut: somebody else has his turn then, and it goes on.
+    """
 
     def __init__(self, real: psycopg.Connection) -> None:
         self.real = real
         self.left: int | None = None
+        self.between: Callable[[], None] | None = None
 
     def execute(self, *args: Any) -> Any:
         self._burn()
@@ -125,6 +129,10 @@ class Fuse:
         if self.left is not None:
             self.left -= 1
             if self.left < 0:
+                self.left, between, self.between = None, self.between, None
+                if between is not None:
+                    between()
+                    return
                 self.real.close()
                 raise Crash
 
@@ -189,7 +197,8 @@ class Worker:
         }
         batch = self._batch(spans)
         self.fold.timers = self.timers
-        self.fuse.left = fuse
+        if self.fuse.between is None:
+            self.fuse.left = fuse
         try:
             done = self.fold.advance(batch, at)
         except psycopg.DataError:

@@ -54,7 +54,7 @@ def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
     if not _at_rest(dsn, bootstrap, started + wait):
         print(f"still not at rest after {wait:.0f} s: what is on its way is left out")
     seen = database.snapshot(dsn)
-    log = audit.read_log(broker.records(bootstrap, "facts"), seen.positions)
+    log = audit.read_log(broker.log(bootstrap), seen.positions)
     records = itertools.chain.from_iterable(broker.records(bootstrap, door) for door in doors.DOORS)
     ahead = timedelta(seconds=float(os.environ.get("HEED_AHEAD_SECONDS", "300")))
     judged, waiting, unaccounted = audit.account(records, seen, log, ahead)

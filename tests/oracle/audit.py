@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import rfc8785
 
-from tests.oracle import doors, model
+from tests.oracle import doors, instants, links, model
 from tests.oracle.broker import Record
 from tests.oracle.database import Shown, Snapshot, Stored
 
@@ -27,6 +27,7 @@ class Log:
     """The facts behind a snapshot's rows, and what was found wrong with the log itself."""
 
     facts: list[model.Fact] = field(default_factory=list)
+    links: list[links.Link] = field(default_factory=list)
     homes: dict[str, int] = field(default_factory=dict)
     doors: dict[tuple[str, int, int], model.Fact] = field(default_factory=dict)
     ahead: int = 0
@@ -42,13 +43,18 @@ class Report:
 
 
 def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]) -> Log:
-    """The log up to the folded offsets; each envelope's digest, key and home are proved on the way."""
+    """The log up to the folded offsets, links of the registry included; each envelope's digest, key and home
+    are proved on the way.
+    """
     log = Log()
     for record in records:
         place = f"{record.topic}/{record.partition}/{record.offset}"
         try:
             envelope = orjson.loads(record.value)
+            if record.topic == "registry" and envelope["type"] not in links.TYPES:
+                continue
             fact = model.read(envelope)
+            link = links.read(envelope) if fact.type in links.TYPES else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.wrong.append(f"{place}: no envelope ({type(error).__name__})")
             continue
@@ -58,18 +64,18 @@ def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]
         if record.offset >= positions.get((record.topic, record.partition), 0):
             log.ahead += 1
             continue
-        log.facts.append(fact)
+        if link is None:
+            log.facts.append(fact)
+        else:
+            log.links.append(link)
         if fact.digest != digest(fact.type, envelope["data"]):
             log.wrong.append(f"{place}: the digest is not that of type and data")
         if record.key != fact.subject.encode():
             log.wrong.append(f"{place}: the record's key is not the subject")
-        if not fact.subject.startswith(model.CONTACT):
-            log.wrong.append(f"{place}: the subject is no contact")
-        if (
-            log.homes.setdefault(fact.subject.removeprefix(model.CONTACT), record.partition)
-            != record.partition
-        ):
-            log.wrong.append(f"{place}: another partition than the contact's other facts")
+        if not fact.subject.startswith((model.CONTACT, "session:")):
+            log.wrong.append(f"{place}: the subject is neither a contact nor a session")
+        if link is None and log.homes.setdefault(fact.subject, record.partition) != record.partition:
+            log.wrong.append(f"{place}: another partition than the subject's other facts")
     return log
 
 
@@ -88,7 +94,7 @@ def digest(kind: str, data: dict[str, Any]) -> str:
 
 def compare(snapshot: Snapshot, log: Log) -> Report:
     """Each contact with facts or a row: as the view shows it, and as it stands in the table."""
-    histories = model.histories(log.facts)
+    histories = model.histories(log.facts, links.roots(log.links))
     contacts = histories.keys() | snapshot.stored.keys() | snapshot.shown.keys()
     report = Report(skipped=len(contacts & snapshot.nudged))
     calculated = max((row.date_calculated for row in snapshot.shown.values()), default=snapshot.at)
@@ -100,8 +106,9 @@ def compare(snapshot: Snapshot, log: Log) -> Report:
             *_table_differs(history, contact, snapshot.stored.get(contact), snapshot),
         ]
         stored = snapshot.stored.get(contact)
-        if stored is not None and stored.home != log.homes.get(contact, stored.home):
-            found.append(f"{contact}: home is {stored.home}, its facts lie in {log.homes[contact]} (table)")
+        home = log.homes.get(f"{model.CONTACT}{contact}")
+        if stored is not None and home is not None and stored.home != home:
+            found.append(f"{contact}: home is {stored.home}, its facts lie in {home} (table)")
         report.rows += found
         report.differing += bool(found)
     return report
@@ -188,7 +195,7 @@ def _told(event: dict[str, Any], fact: model.Fact) -> bool:
     return (
         (event["subject"], event["source"], event["id"], event["type"])
         == (fact.subject, fact.source, fact.id, fact.type)
-        and model.instant(event["time"]) == fact.time
+        and instants.instant(event["time"]) == fact.time
         and (data.get("mailing_id"), data.get("test") is True) == (fact.mailing, fact.test)
     )
 

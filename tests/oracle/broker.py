@@ -40,6 +40,12 @@ def records(bootstrap: str, topic: str) -> Iterator[Record]:
         consumer.close()
 
 
+def log(bootstrap: str) -> Iterator[Record]:
+    """The log: what stands in `facts`, and in the registry."""
+    for topic in ("facts", "registry"):
+        yield from records(bootstrap, topic)
+
+
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
     """The present end of each partition, as far as transactions are decided."""
     consumer = _consumer(bootstrap)

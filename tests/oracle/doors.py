@@ -20,9 +20,11 @@ MAIL_WITH_MAILING = frozenset(
     {"mail.sent", "mail.delivered", "mail.bounced", "mail.unsubscribed", "mail.complained"}
 )
 MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
-CONTACT = frozenset({"contact.deleted", "contact.restored"})
+LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
+CONTACT = frozenset({"contact.deleted", "contact.restored"}) | LINKS
 DOORS = {"email-activity": MAIL, "contact-identity": CONTACT}
-SUBJECT = re.compile(r"contact:[A-Za-z0-9_.~-]{1,64}", re.ASCII)
+SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
+ID = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 PLAIN = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 ADDRESS = re.compile(r"[a-z0-9.]+@[a-z0-9.]+", re.ASCII)
 LIMIT = 32 * 1024
@@ -48,6 +50,8 @@ def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelt
     subject = event.get("subject")
     if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):
         return Verdict.BAD
+    if kind in CONTACT and not subject.startswith(kind.split(".")[0]):
+        return Verdict.BAD
     if not all(isinstance(event.get(name), str) and event[name] for name in ("id", "source", "time")):
         return Verdict.BAD
     return Verdict.GOOD if _plain(event, appended + ahead) else Verdict.EITHER
@@ -70,7 +74,18 @@ def _plain(event: dict[str, Any], latest: datetime) -> bool:
         return False
     if not datetime(1970, 1, 1, tzinfo=UTC) <= time <= latest:
         return False
+    if event["type"] in LINKS:
+        return _plain_link(event["type"], event["subject"], data)
     return _plain_data(event["type"], data)
+
+
+def _plain_link(kind: str, subject: str, data: dict[str, Any]) -> bool:
+    if kind in ("contact.unmerged", "session.unlinked"):
+        link = data.get("link")
+        named = [link.get("id"), link.get("source")] if isinstance(link, dict) else [None]
+        return all(isinstance(one, str) and PLAIN.fullmatch(one) for one in named)
+    to = data.get("into" if kind == "contact.merged" else "contact_id")
+    return isinstance(to, str) and ID.fullmatch(to) is not None and subject != f"contact:{to}"
 
 
 def _plain_data(kind: str, data: dict[str, Any]) -> bool:

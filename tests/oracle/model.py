@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from whenever import Instant, PlainDateTime
+from whenever import PlainDateTime
+
+from tests.oracle import links
+from tests.oracle.instants import instant
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -76,7 +79,11 @@ def expected(
     """
     rule = Rule(period_months, keep_row_without_clicks)
     rows = {}
-    for contact_id, history in histories(map(read, facts)).items():
+    envelopes = list(facts)
+    told = [links.read(one) for one in envelopes if one["type"] in links.TYPES]
+    root_of = links.roots(told, None if upto is None else _cut(upto))
+    events = [read(one) for one in envelopes if one["type"] not in links.TYPES]
+    for contact_id, history in histories(events, root_of).items():
         found = row(contact_id, history, at, rule, upto)
         if found is not None:
             rows[contact_id] = found
@@ -98,8 +105,10 @@ def read(envelope: Mapping[str, Any]) -> Fact:
     )
 
 
-def histories(facts: Iterable[Fact]) -> dict[str, list[Fact]]:
-    """The facts of each contact, one for each subject, source and id.
+def histories(
+    facts: Iterable[Fact], root_of: Callable[[str], str] = lambda subject: subject
+) -> dict[str, list[Fact]]:
+    """The facts of each contact and of what belongs to it, one for each subject, source and id.
 
     Of two contents under one key the one with the smaller (time, digest) holds, whichever came first.
     """
@@ -111,8 +120,9 @@ def histories(facts: Iterable[Fact]) -> dict[str, list[Fact]]:
             held[key] = fact
     by_contact: dict[str, list[Fact]] = defaultdict(list)
     for fact in held.values():
-        if fact.subject.startswith(CONTACT):
-            by_contact[fact.subject.removeprefix(CONTACT)].append(fact)
+        root = root_of(fact.subject)
+        if root.startswith(CONTACT):
+            by_contact[root.removeprefix(CONTACT)].append(fact)
     return dict(by_contact)
 
 
@@ -121,9 +131,11 @@ def row(
 ) -> Row | None:
     """One contact's row at an instant, from its deduplicated history; None when it has none."""
     now = _cut(at)
-    known = [fact for fact in history if upto is None or fact.time <= _cut(upto)]
-    if _deleted(known):
+    told = [fact for fact in history if upto is None or fact.time <= _cut(upto)]
+    hidden = {subject for subject in {fact.subject for fact in told} if _deleted(subject, told)}
+    if f"{CONTACT}{contact_id}" in hidden:
         return None
+    known = [fact for fact in told if fact.subject not in hidden]
 
     counted = [fact for fact in known if not fact.test and fact.mailing is not None]
     clicks = [f for f in counted if f.type == CLICKED and now <= plus_months(f.time, rule.period_months)]
@@ -178,16 +190,11 @@ def plus_months(time: int, months: int) -> int:
         return NEVER
 
 
-def _deleted(history: Iterable[Fact]) -> bool:
-    told = [fact for fact in history if fact.type in (DELETED, RESTORED)]
+def _deleted(subject: str, history: Iterable[Fact]) -> bool:
+    told = [fact for fact in history if fact.subject == subject and fact.type in (DELETED, RESTORED)]
     if not told:
         return False
     return max(told, key=lambda fact: (fact.time, fact.id, fact.source)).type == DELETED
-
-
-def instant(text: str) -> int:
-    """RFC 3339 as milliseconds, cut."""
-    return Instant.parse_iso(text).timestamp(unit="millisecond")
 
 
 def _cut(at: datetime) -> int:

@@ -11,7 +11,7 @@ import json
 import orjson
 import psycopg
 
-from tests.oracle import broker, model
+from tests.oracle import broker, instants, model
 from tests.soak import checker
 
 KEPT = "select subject, source, id, (extract(epoch from time) * 1000)::bigint from heed_data.fact"
@@ -45,6 +45,6 @@ def commands(bootstrap: str) -> list[tuple[str, int, str]]:
     for record in broker.records(bootstrap, "commands"):
         told = json.loads(record.value)
         found += [
-            (item["contact_id"], model.instant(item["due"]), told["id"]) for item in told["data"]["items"]
+            (item["contact_id"], instants.instant(item["due"]), told["id"]) for item in told["data"]["items"]
         ]
     return found

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import orjson
 
-from tests.oracle import model
+from tests.oracle import instants, model
 
 OK, PARKED, REFUSED, INFO = "ok", "parked", "refused", "info"
 
@@ -167,4 +167,4 @@ def read(path: Path) -> Iterator[Line]:
 
 
 def _instant(text: str | None) -> Any:
-    return None if text is None else model.EPOCH + model.instant(text) * model.MILLISECOND
+    return None if text is None else model.EPOCH + instants.instant(text) * model.MILLISECOND

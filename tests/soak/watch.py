@@ -21,7 +21,7 @@ import psycopg
 
 from schemas import topics
 from tests import stack
-from tests.oracle import model
+from tests.oracle import instants, model
 from tests.soak import history
 
 LOOK_SECONDS = 0.5
@@ -188,12 +188,12 @@ class Asks(Watcher):
             names = ("frequency", "volume", "volume_last_30", "period_months")
             first, last = (_instant(told[name]) for name in ("date_first_click", "date_last_click"))
             row = model.Row(contact, first, last, *(told[name] for name in names))
-        at = model.instant(told["date_calculated"])
+        at = instants.instant(told["date_calculated"])
         self._write.write(history.Read(self.name, self.looks, invoked, time.time(), contact, at, row))
 
 
 def _instant(text: str | None) -> datetime | None:
-    return None if text is None else model.EPOCH + model.instant(text) * model.MILLISECOND
+    return None if text is None else model.EPOCH + instants.instant(text) * model.MILLISECOND
 
 
 class Watching:

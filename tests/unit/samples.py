@@ -28,12 +28,21 @@ DATA: dict[str, dict[str, Any]] = {
     "mail.complained": {"mailing_id": "m1", "test": False},
     "contact.deleted": {},
     "contact.restored": {},
+    "contact.merged": {"into": "grace"},
+    "contact.unmerged": {"link": {"id": "e0", "source": "urn:test"}},
+    "session.linked": {"contact_id": "ada"},
+    "session.unlinked": {"link": {"id": "e0", "source": "urn:test"}},
 }
 
 
 def door(name: str) -> str:
     """The door of a built type, as names.md has it."""
     return "email-activity" if name.startswith("mail.") else "contact-identity"
+
+
+def subject(name: Any) -> str:
+    """Whom an event of a type is about."""
+    return "session:s1" if str(name).startswith("session.") else "contact:ada"
 
 
 def event(type: Any = "mail.clicked", **changes: Any) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def event(type: Any = "mail.clicked", **changes: Any) -> dict[str, Any]:
         "id": "e1",
         "source": "urn:test",
         "type": type,
-        "subject": "contact:ada",
+        "subject": subject(type),
         "time": "2026-11-22T14:39:46.999Z",
         "data": DATA.get(type, {}) if isinstance(type, str) else {},
         **changes,

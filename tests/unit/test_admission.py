@@ -27,7 +27,7 @@ def test_an_admitted_event_is_a_record_of_the_log() -> None:
         "contact:ada",
     )
     assert found.time == datetime(2026, 11, 22, 14, 39, 46, 999_000, tzinfo=UTC)
-    assert found.home == topics.home("contact:ada", samples.HOMES)
+    assert found.partition == topics.home("contact:ada", samples.HOMES)
     assert (found.door, found.traceparent) == ("email-activity", trace)
     assert envelope.read_fact(found.value).accepted == samples.AT
 
@@ -95,7 +95,8 @@ FAULTS: list[tuple[str, dict[str, Any], Reason]] = [
     ("subject null", {"subject": None}, Reason.NO_SUBJECT),
     ("subject empty", {"subject": ""}, Reason.NO_SUBJECT),
     ("subject an address", {"subject": f"email:{SECRET}"}, Reason.NO_SUBJECT),
-    ("subject a session", {"subject": "session:s1"}, Reason.NO_SUBJECT),
+    ("subject a session without an id", {"subject": "session:"}, Reason.INVALID),
+    ("subject a session with an address", {"subject": f"session:{SECRET}"}, Reason.INVALID),
     ("subject of another case", {"subject": "Contact:ada"}, Reason.NO_SUBJECT),
     ("subject half a pair", {"subject": "\ud800"}, Reason.NO_SUBJECT),
     ("year 9999", {"time": "9999-12-31T23:59:59.999Z"}, Reason.FUTURE),
@@ -246,3 +247,40 @@ def test_ahead_of_its_time(ms: int, counts: bool) -> None:
     # Cut, not rounded: what is told more finely than a millisecond is not later.
     finer = samples.admit(samples.event(time=time.replace("Z", "999Z")))
     assert isinstance(finer, admission.Admitted) == counts
+
+
+@pytest.mark.parametrize("name", ["contact.merged", "contact.unmerged", "session.linked", "session.unlinked"])
+def test_a_link_goes_into_the_registry_with_whoever_asks_by_a_key(name: str) -> None:
+    found = samples.admitted(samples.event(name), None, admission.Fill(actor="key:k1"))
+    assert (found.topic, found.partition) == (topics.REGISTRY, 0)
+    assert envelope.read_fact(found.value).actor == "key:k1"
+    of_a_door = samples.admitted(samples.event(name), "contact-identity")
+    assert envelope.read_fact(of_a_door.value).actor is None
+
+
+def test_a_fact_names_no_key() -> None:
+    found = samples.admitted(samples.event(), None, admission.Fill(actor="key:k1"))
+    assert (found.topic, envelope.read_fact(found.value).actor) == (topics.FACTS, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"data": {"into": "ada"}}, "data.into must be another contact"),
+        ({"subject": "session:s1"}, "subject of contact.merged must be contact:<id>"),
+        ({"data": {"into": SECRET}}, "data.into must be a string of 1 to 64 characters in its usual form"),
+        ({"data": {}}, "data.into must be"),
+    ],
+)
+def test_a_merge_that_cannot_be(changes: dict[str, Any], says: str) -> None:
+    found = samples.rejected(samples.event("contact.merged", **changes), "contact-identity")
+    assert found.reason is Reason.INVALID
+    assert found.detail.startswith(says)
+    assert SECRET not in found.detail
+
+
+@pytest.mark.parametrize("link", [None, {}, {"id": "e0"}, {"id": "", "source": "urn:a"}, "e0", ["e0"]])
+def test_an_undo_names_a_link(link: Any) -> None:
+    found = samples.rejected(samples.event("session.unlinked", data={"link": link}), "contact-identity")
+    assert found.reason is Reason.INVALID
+    assert found.detail.startswith("data.link must be an object with id (a string of 1 to 256 characters)")

@@ -138,7 +138,7 @@ def test_a_fact_has_the_order_and_the_members_of_the_log() -> None:
 def test_a_fact_is_read_as_it_was_told(name: str) -> None:
     admitted = samples.admitted(samples.event(name), samples.door(name))
     fact = envelope.read_fact(admitted.value)
-    assert (fact.id, fact.source, fact.type, fact.subject) == ("e1", "urn:test", name, "contact:ada")
+    assert (fact.id, fact.source, fact.type, fact.subject) == ("e1", "urn:test", name, samples.subject(name))
     assert (fact.time, fact.accepted) == (admitted.time, samples.AT)
     assert (fact.dataschema, fact.version) == (f"urn:heed:{name}:1", 1)
     assert msgspec.json.decode(fact.data) == samples.DATA[name]

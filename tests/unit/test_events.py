@@ -30,7 +30,8 @@ DOORS = {
     "snooze-changes": SNOOZE,
     None: OWN,
 }
-BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored"}
+LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"}
+BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", *LINKS}
 
 
 def test_each_type_has_its_door() -> None:
@@ -41,7 +42,8 @@ def test_each_type_has_its_door() -> None:
 def test_what_is_built_has_a_door_that_exists() -> None:
     assert {event.name for event in events.built()} == BUILT
     assert {event.door for event in events.built()} == set(topics.DOORS)
-    assert {event.topic for event in events.built()} == {topics.FACTS}
+    assert {event.name for event in events.built() if event.topic == topics.REGISTRY} == LINKS
+    assert {event.topic for event in events.built()} == {topics.FACTS, topics.REGISTRY}
 
 
 @pytest.mark.parametrize("name", [*OWN.split(), "campaign.started", "campaign.step", "campaign."])
@@ -62,12 +64,20 @@ def test_every_built_type_keeps_to_the_canonical_form(event: events.EventType) -
     assert event.struct is not None
     info = msgspec.inspect.type_info(event.struct)
     assert isinstance(info, msgspec.inspect.StructType)
+    assert event.struct.__struct_config__.omit_defaults
+    assert set(event.personal) <= {field.encode_name for field in info.fields}
+    keeps_to_it(info)
+
+
+def keeps_to_it(info: msgspec.inspect.StructType) -> None:
     names = [field.encode_name for field in info.fields]
     assert names == sorted(names)
     assert all(name.isascii() for name in names)
-    assert event.struct.__struct_config__.omit_defaults
-    assert set(event.personal) <= set(names)
     for field in info.fields:
+        if isinstance(field.type, msgspec.inspect.StructType):
+            assert field.required, field.name
+            keeps_to_it(field.type)
+            continue
         kinds = kinds_of(field.type)
         assert kinds <= {"StrType", "BoolType", "LiteralType", "NoneType"}, field.name
         assert field.required != ("NoneType" in kinds), field.name

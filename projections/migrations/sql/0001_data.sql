@@ -1,4 +1,4 @@
--- What a replay rebuilds: facts, who belongs to whom, the rows, and the fold's own positions.
+-- What a replay rebuilds beside the registry: facts, the rows, and the fold's own positions.
 
 create table {data}.generation (
     only_one bool primary key default true check (only_one),
@@ -9,52 +9,6 @@ insert into {data}.generation (revision, live) values ('', false);
 comment on table {data}.generation is 'What this pair of schemas is: the revision of its tables, and whether it is the live one.';
 
 create table {data}.position (like {ops}.position including all);
-
-create table {data}.rule (
-    only_one bool primary key default true check (only_one),
-    period_months int not null check (period_months between 1 and 1200),
-    keep_row_without_clicks bool not null
-);
-comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7), as the registry has them; until it has, as the environment had when the tables were made.';
-
-create table {data}.registry (
-    subject text collate "C" not null,
-    key uuid not null,
-    source text collate "C" not null,
-    id text collate "C" not null,
-    type text not null,
-    time timestamptz not null,
-    version smallint not null,
-    digest uuid not null,
-    accepted timestamptz not null,
-    actor text,
-    off bigint not null,
-    data jsonb not null,
-    primary key (subject, key)
-);
-create index registry_by_type on {data}.registry (type, subject, time desc, id desc, source desc);
-comment on table {data}.registry is 'Every fact of the topic registry, once for ever, as in fact. Of several about one subject the latest by (time, id) holds.';
-
--- What a setting was at an instant: the latest word on it, by (time, id); null where nothing was said.
-create function {data}.setting_at(name text, upto timestamptz) returns text
-language sql stable parallel safe
-begin atomic
-    select r.data->>'value' from {data}.registry r
-    where r.type = 'setting.changed' and r.subject = 'setting:' || name and r.time <= upto
-    order by r.time desc, r.id desc, r.source desc limit 1;
-end;
-
--- The rule at an instant. Now is a table's one row, so that the fold pays nothing for the past.
-create function {data}.rule_at(upto timestamptz)
-returns table (period_months int, keep_row_without_clicks bool)
-language sql stable parallel safe
-begin atomic
-    select r.period_months, r.keep_row_without_clicks from {data}.rule r where upto = 'infinity'
-    union all
-    select coalesce({data}.setting_at('engagement_period_months', upto)::int, r.period_months),
-        coalesce({data}.setting_at('keep_row_without_clicks', upto)::bool, r.keep_row_without_clicks)
-    from {data}.rule r where upto <> 'infinity';
-end;
 
 create table {data}.recalculation (
     home smallint not null,
@@ -103,14 +57,6 @@ alter table {data}.fact set (
     autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 comment on table {data}.fact is 'Every fact, once for ever: key is BLAKE2b-128 of source, NUL, id. Of two contents under one key the smaller (time, digest) stands.';
 
-create table {data}.member (
-    subject text primary key,
-    root text not null,
-    home smallint not null
-);
-create index member_by_root on {data}.member (root);
-comment on table {data}.member is 'Subjects that belong to another contact now: subject to root, flat; home is the root''s.';
-
 create table {data}.nudge (
     id bigint generated always as identity primary key,
     home smallint not null,
@@ -146,8 +92,9 @@ comment on table {data}.engagement is 'One row per contact that clicked inside t
 -- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
 -- A window of months is added to its event, the day clamped, in UTC whatever the session's zone (interval '0'
 -- is UTC without a look-up). A subject is hidden while the latest word on its presence, by (time, id), is its
--- deletion. What ends after the year 9999, which is the last that clients can read, has its end then: no T
--- comes so far. `limit 1` tells the planner what the table `rule` promises.
+-- deletion; with a root, all that belongs to it. Who belongs to whom now is the table `member`, and follows
+-- from the links for an instant of the past. What ends after the year 9999, which is the last that clients
+-- can read, has its end then: no T comes so far. `limit 1` tells the planner what the table `rule` promises.
 create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
     volume int, volume_last_30 int, period_months int, valid_until timestamptz)
@@ -176,7 +123,11 @@ begin atomic
             from (
                 select 'contact:' || c.contact_id
                 union all
-                select m.subject from {data}.member m where m.root = 'contact:' || c.contact_id
+                select m.subject from {data}.member m
+                where m.root = 'contact:' || c.contact_id and upto = 'infinity'
+                union all
+                select b.subject from {data}.members_at('contact:' || c.contact_id, upto) b(subject)
+                where upto <> 'infinity' and b.subject <> 'contact:' || c.contact_id
             ) told(subject)
             join {data}.fact f on f.subject = told.subject
             where f.type in ('mail.clicked', 'mail.delivered')
@@ -193,5 +144,12 @@ begin atomic
             or (not f.clicked and r.since <= f.time)  -- a February is shorter than 30 days
     ) e
     where (e.frequency > 0 or (r.keep_row_without_clicks and e.volume > 0))
-        and not exists (select from {data}.member m where m.subject = 'contact:' || c.contact_id);
+        and case when upto = 'infinity'
+            then not exists (select from {data}.member m where m.subject = 'contact:' || c.contact_id)
+            else {data}.root_at('contact:' || c.contact_id, upto) = 'contact:' || c.contact_id end
+        and coalesce((
+            select p.type <> 'contact.deleted' from {data}.fact p
+            where p.subject = 'contact:' || c.contact_id
+                and p.type in ('contact.deleted', 'contact.restored') and p.time <= upto
+            order by p.time desc, p.id desc, p.source desc limit 1), true);
 end;

@@ -23,9 +23,14 @@ begin atomic
         from (
             select 'contact:' || contact
             union all
-            select m.subject from {data}.member m where m.root = 'contact:' || contact
+            select m.subject from {data}.member m where m.root = 'contact:' || contact and upto = 'infinity'
+            union all
+            select b.subject from {data}.members_at('contact:' || contact, upto) b(subject)
+            where upto <> 'infinity' and b.subject <> 'contact:' || contact
         ) s(subject)
-        where not exists (select from {data}.member m where m.subject = 'contact:' || contact)
+        where case when upto = 'infinity'
+            then not exists (select from {data}.member m where m.subject = 'contact:' || contact)
+            else {data}.root_at('contact:' || contact, upto) = 'contact:' || contact end
     ), word as materialized (  -- what was said of each subject's presence, the latest first
         select p.*, row_number() over latest as n, first_value(p.type) over latest as last_type
         from told
@@ -57,10 +62,15 @@ begin atomic
             offset 0
         ) f
         where at <= f.end_of_period or (not f.clicked and r.since <= f.time)
-    ), turn as (  -- as it is, and with the presence of each subject turned that can be
-        select null::text as subject, null::bigint as other
-        union all
-        select p.subject, p.other from presence p where p.hidden or p.other is not null
+    ), turn as (  -- as it is, and with the presence of each subject turned that can be; who is the root
+        -- hides all when it is hidden
+        select u.subject, u.other, (u.subject is not distinct from 'contact:' || contact) = coalesce((
+            select p.hidden from presence p where p.subject = 'contact:' || contact), false) as open
+        from (
+            select null::text as subject, null::bigint as other
+            union all
+            select p.subject, p.other from presence p where p.hidden or p.other is not null
+        ) u
     ), number as materialized (
         select t.subject, t.other, min(f.time) filter (where f.clicked) as first_click,
             max(f.time) filter (where f.clicked) as last_click,
@@ -70,7 +80,8 @@ begin atomic
             count(distinct f.mailing) filter (where f.of_30) as volume_last_30,
             count(*) filter (where f.holds) as holding
         from turn t
-        left join counted f on f.shown <> (f.subject is not distinct from t.subject)
+        left join counted f on t.open and (f.subject = 'contact:' || contact
+            or f.shown <> (f.subject is not distinct from t.subject))
         group by t.subject, t.other
     ), value as (
         select n.subject, n.other, n.holding, v.field, case when n.holding > 0 then v.value end as value

@@ -1,0 +1,110 @@
+-- What was decided for all of Heed, and who belongs to whom: the topic `registry` as tables.
+
+create table {data}.rule (
+    only_one bool primary key default true check (only_one),
+    period_months int not null check (period_months between 1 and 1200),
+    keep_row_without_clicks bool not null
+);
+comment on table {data}.rule is 'The settings that a row depends on (CEE-6, CEE-7), as the registry has them; until it has, as the environment had when the tables were made.';
+
+create table {data}.registry (
+    subject text collate "C" not null,
+    key uuid not null,
+    source text collate "C" not null,
+    id text collate "C" not null,
+    type text not null,
+    time timestamptz not null,
+    version smallint not null,
+    digest uuid not null,
+    accepted timestamptz not null,
+    actor text,
+    off bigint not null,
+    target text collate "C",
+    undoes uuid,
+    data jsonb not null,
+    primary key (subject, key)
+);
+create index registry_by_target on {data}.registry (target) where target is not null;
+create index registry_by_type on {data}.registry (type, subject, time desc, id desc, source desc);
+comment on table {data}.registry is 'Every fact of the topic registry, once for ever, as in fact. Of several about one subject the latest by (time, id) holds.';
+
+-- What a setting was at an instant: the latest word on it, by (time, id); null where nothing was said.
+create function {data}.setting_at(name text, upto timestamptz) returns text
+language sql stable parallel safe
+begin atomic
+    select r.data->>'value' from {data}.registry r
+    where r.type = 'setting.changed' and r.subject = 'setting:' || name and r.time <= upto
+    order by r.time desc, r.id desc, r.source desc limit 1;
+end;
+
+-- The rule at an instant. Now is a table's one row, so that the fold pays nothing for the past.
+create function {data}.rule_at(upto timestamptz)
+returns table (period_months int, keep_row_without_clicks bool)
+language sql stable parallel safe
+begin atomic
+    select r.period_months, r.keep_row_without_clicks from {data}.rule r where upto = 'infinity'
+    union all
+    select coalesce({data}.setting_at('engagement_period_months', upto)::int, r.period_months),
+        coalesce({data}.setting_at('keep_row_without_clicks', upto)::bool, r.keep_row_without_clicks)
+    from {data}.rule r where upto <> 'infinity';
+end;
+comment on column {data}.registry.target is 'Of a link: the contact that the subject is linked to, as a subject.';
+comment on column {data}.registry.undoes is 'Of an undo: the key of the link of the same subject that it takes back.';
+
+create table {data}.member (
+    subject text collate "C" primary key,
+    root text collate "C" not null,
+    home smallint not null
+);
+create index member_by_root on {data}.member (root);
+comment on table {data}.member is 'Subjects that belong to another contact now: subject to root, flat; home is the root''s.';
+
+-- Whom a subject was linked to at an instant: the latest of its links that nothing undid; null if there is
+-- none (IDN-4). Undone is what is named, whichever of the two was told first.
+create function {data}.link_at(linked text, upto timestamptz) returns text
+language sql stable parallel safe
+begin atomic
+    select l.target from {data}.registry l
+    where l.subject = linked and l.target is not null and l.time <= upto
+        and not exists (select from {data}.registry u
+            where u.subject = linked and u.undoes = l.key and u.time <= upto)
+    order by l.time desc, l.id desc, l.source desc limit 1;
+end;
+
+-- Whose a subject was at an instant: the end of its links, or the smallest id of the cycle that they end in.
+-- The mark is moved after 1, 2, 4, ... steps: a cycle is found in a few rounds, however long the way to it.
+create function {data}.root_at(linked text, upto timestamptz) returns text
+language sql stable parallel safe
+begin atomic
+    with recursive walk(n, place, mark, steps, most, around) as (
+        select 0, linked collate "C", linked collate "C", 0, 1, false
+        union all
+        select w.n + 1, f.place, case when w.steps + 1 = w.most then f.place else w.mark end,
+            case when w.steps + 1 = w.most then 0 else w.steps + 1 end,
+            case when w.steps + 1 = w.most then w.most * 2 else w.most end, f.place = w.mark
+        from walk w
+        cross join lateral (select {data}.link_at(w.place, upto) collate "C" as place) f
+        where f.place is not null and not w.around
+    ), last as (
+        select w.place, w.around from walk w order by w.n desc limit 1
+    ), cycle(place) as (
+        select l.place from last l where l.around
+        union
+        select {data}.link_at(c.place, upto) collate "C" from cycle c
+    )
+    select coalesce((select min(c.place collate "C") from cycle c), (select l.place from last l));
+end;
+
+-- Whatever belonged to a root at an instant, the root itself included.
+create function {data}.members_at(root text, upto timestamptz) returns setof text
+language sql stable parallel safe
+begin atomic
+    with recursive below(subject) as (
+        select members_at.root collate "C"
+        union
+        select l.subject from below b
+        join {data}.registry l on l.target = b.subject
+        where l.time <= upto and {data}.link_at(l.subject, upto) = b.subject
+    )
+    select b.subject from below b;
+end;

@@ -1,0 +1,105 @@
+"""Who belongs to whom: the same in every order, with any repetition, now and at any instant of the past."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.laws import generator, registrar, test_order, world
+from tests.oracle import links
+
+NOW = generator.NOW
+RULE = oracle.Rule(12, keep_row_without_clicks=True)
+Facts = Sequence[dict[str, Any]]
+AS_OF = f"""
+select {world.STORED} from unnest(%s::text[]) as u(contact)
+cross join lateral heed_data.engagement_at(array[u.contact], %s, %s)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stand:
+    """A worker of all homes, the registry's owner, and who looks at what they write."""
+
+    observer: world.Observer
+    worker: world.Worker
+    registrar: registrar.Registrar
+
+    def fold(self, batches: Sequence[Facts]) -> dict[str, tuple[Any, ...]]:
+        """Rows after these batches; in each the registry comes first, or last, by turns."""
+        self.observer.clear(RULE.period_months, RULE.keep_row_without_clicks)
+        self.registrar.begin()
+        self.worker.log = world.Log()
+        self.worker.held, self.worker.next = {}, {}
+        self.worker.claim_all()
+        for number, batch in enumerate(batches):
+            told = [world.encode(one) for one in batch if one["type"] in links.TYPES]
+            for envelope in batch:
+                if envelope["type"] not in links.TYPES:
+                    self.worker.log.tell(envelope)
+            if number % 2:
+                self.registrar.fold(*told)
+            self.worker.advance(at=NOW)
+            if not number % 2:
+                self.registrar.fold(*told)
+        for _ in range(4):
+            self.worker.advance(at=NOW)
+        assert self.observer.nudged() == {}
+        return self.observer.rows()
+
+    def members(self) -> dict[str, str]:
+        return dict(self.observer.all("select subject, root from heed_data.member"))
+
+    def at(self, contacts: Sequence[str], at: datetime, upto: datetime | str) -> dict[str, oracle.Row]:
+        return {line[0]: oracle.Row(*line) for line in self.observer.all(AS_OF, list(contacts), at, upto)}
+
+
+@pytest.fixture
+def stand(observer: world.Observer, worker: world.Worker, registrar: registrar.Registrar) -> Stand:
+    return Stand(observer, worker, registrar)
+
+
+def check(data: st.DataObject, stand: Stand) -> None:
+    told = data.draw(generator.linked())
+    ledger = [generator.envelope(one, NOW) for one in told]
+    subjects = {one.subject for one in told} | {f"contact:{one.to}" for one in told if one.to}
+    contacts = sorted(one.removeprefix("contact:") for one in subjects if one.startswith("contact:"))
+    of_links = [links.read(one) for one in ledger if one["type"] in links.TYPES]
+    root_of = links.roots(of_links)
+    expected = oracle.expected(ledger, NOW, RULE.period_months, RULE.keep_row_without_clicks)
+
+    rows = stand.fold([ledger])
+    assert {contact: oracle.Row(*line[:7]) for contact, line in rows.items()} == expected
+    members = stand.members()
+    assert members == {one: root_of(one) for one in subjects if root_of(one) != one}
+    batches = data.draw(generator.batches(data.draw(generator.orders(ledger))))
+    assert (stand.fold(batches), stand.members()) == (rows, members)
+    one_by_one = [[envelope] for envelope in reversed(ledger)]
+    assert (stand.fold(one_by_one), stand.members()) == (rows, members)
+
+    then = NOW - data.draw(st.integers(0, 41)) * generator.DAY
+    assert stand.at(contacts, then, then) == oracle.expected(
+        ledger, then, RULE.period_months, RULE.keep_row_without_clicks, upto=then
+    )
+
+
+@pytest.mark.capability("LAW-1", "LAW-5", "IDN-4", "CEE-11")
+@hypothesis.settings(test_order.SETTINGS, max_examples=60, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_any_order_split_and_repetition_is_the_same(data: st.DataObject, stand: Stand) -> None:
+    check(data, stand)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@hypothesis.settings(test_order.SETTINGS, max_examples=3_000)
+@hypothesis.given(data=st.data())
+def test_any_order_for_thousands_of_histories(data: st.DataObject, stand: Stand) -> None:
+    check(data, stand)
