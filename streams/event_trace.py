@@ -164,7 +164,7 @@ def _of_fact(fact: dict[str, Any], record: event_search.Seen | None) -> list[Sta
     told = record.headers if record is not None else {}
     traced: Any = {**named, "traceparent": told.get("traceparent")}
     found = []
-    if record is not None and fact["topic"] == topics.FACTS:
+    if record is not None and "door" in told:
         found.append(_came(fact, told, traced))
     where: Any = {"topic": fact["topic"], "partition": fact["part"], "offset": fact["off"]}
     at = record.at if record is not None else fact["accepted"]

@@ -52,6 +52,15 @@ def test_by_http() -> None:
     ]
 
 
+def test_of_the_registry_what_was_told_has_a_door_and_what_was_decided_has_none() -> None:
+    where: dict[str, Any] = {"topic": "registry", "part": 0, "type": "contact.merged"}
+    door = topics.CONTACT_IDENTITY
+    told = seen("registry", 10, part=0, headers={"door": door, "partition": "3", "offset": "5"})
+    way = [("log", "registry", 10), ("folded", "registry", 10)]
+    assert stations([fact(**where)], [told]) == [("door", door, 5), *way]
+    assert stations([fact(**where)], [seen("registry", 10, part=0)]) == way
+
+
 def test_what_kafka_does_not_tell_is_not_made_up() -> None:
     assert stations([fact()], []) == [("log", "facts", 10), ("folded", "facts", 10)]
 
