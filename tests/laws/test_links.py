@@ -97,6 +97,28 @@ def test_any_order_split_and_repetition_is_the_same(data: st.DataObject, stand: 
     check(data, stand)
 
 
+@pytest.mark.capability("IDN-4", "LAW-5")
+def test_a_session_linked_with_every_visit_costs_no_more_than_its_links(stand: Stand) -> None:
+    then = [NOW - generator.DAY + n * generator.MS for n in range(4_000)]
+    told = [
+        generator.Told("session.linked", "session:s", time, f"l{n}", to="a") for n, time in enumerate(then)
+    ]
+    undone = [
+        generator.Told("session.unlinked", "session:s", NOW, f"u{n}", takes_back=("urn:a", f"l{n}"))
+        for n in range(4_000)
+    ]
+    click = generator.Told("mail.clicked", "session:s", NOW - 2 * generator.DAY, "e")
+    rows = stand.fold([[generator.envelope(one, NOW) for one in (click, *told)]])
+    stand.observer.connection.execute("set statement_timeout = '5s'")
+    try:
+        assert stand.at(["a"], then[-1], then[-1]) == {"a": oracle.Row(*rows["a"][:7])}
+        stand.registrar.fold(*(world.encode(generator.envelope(one, NOW)) for one in undone))
+        assert stand.at(["a"], NOW, NOW) == {}
+        assert stand.at(["a"], then[-1], then[-1]) == {"a": oracle.Row(*rows["a"][:7])}
+    finally:
+        stand.observer.connection.execute("reset statement_timeout")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @hypothesis.settings(test_order.SETTINGS, max_examples=3_000)
