@@ -28,6 +28,10 @@ select coalesce((select substr(m.root, 9) from heed_data.member m where m.subjec
 ROOT_AT: Final = sa.text("""
 select substr(heed_data.root_at('contact:' || :contact, :as_of), 9) as root, statement_timestamp() as clock
 """)
+# Purpose: whether a contact's own link, of all that stand the latest, goes there.
+HOLDS: Final = sa.text("""
+select heed_data.link_at('contact:' || :contact, 'infinity') = 'contact:' || :into as holds
+""")
 # Purpose: the merges of a pair that nothing took back.
 STANDING: Final = sa.text("""
 select l.source, l.id from heed_data.registry l
@@ -87,7 +91,8 @@ async def merge(
     `errors.Away`.
     """
     _pair(contact, asked)
-    if await database.rows(STANDING, contact=contact, into=asked.into):
+    (found,) = await database.rows(HOLDS, contact=contact, into=asked.into)
+    if found["holds"]:
         return await _answer(database, contact, [])
     return await _tell(database, log, contact, "contact.merged", [links.Merged(asked.into)], actor)
 

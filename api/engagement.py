@@ -78,7 +78,8 @@ def _past() -> sa.Select[Any]:
 def _comparison() -> sa.Select[Any]:
     """One statement, so one snapshot: the stored row, the row by the facts at T, does anything wait.
 
-    What waits is a nudge, or a recalculation after a change of the rule, queued or about to be.
+    What waits is a nudge, its own or that of what belongs to it, or a recalculation after a change of the
+    rule, queued or about to be.
     """
     position = tables.position.c
     instant = sa.func.greatest(sa.func.clock_timestamp(), sa.func.max(position.as_of))
@@ -91,8 +92,10 @@ def _comparison() -> sa.Select[Any]:
     computed = tables.engagement_at(_contact, asked.c.t)
     subject = identity.CONTACT + _contact
     queued = tables.recalculation.c
+    of_members = tables.nudge.join(tables.member, tables.member.c.subject == tables.nudge.c.subject)
     waiting = sa.or_(
         sa.exists().where(tables.nudge.c.subject == subject),
+        sa.select(sa.true()).select_from(of_members).where(tables.member.c.root == subject).exists(),
         sa.exists().where(queued.home == sa.bindparam("home"), queued.contact_id == _contact),
         sa.exists().where(tables.recalculation_cause.c.after < subject),
     )

@@ -109,6 +109,10 @@ nudge: Final = sa.Table(
     schema="heed_data",
 )
 
+member: Final = sa.Table(
+    "member", METADATA, sa.Column("subject", sa.Text), sa.Column("root", sa.Text), schema="heed_data"
+)
+
 
 def rule_at(upto: sa.ColumnElement[Any]) -> selectable.TableValuedAlias:
     """The settings that a row depends on, as they were at an instant."""

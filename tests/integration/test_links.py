@@ -106,6 +106,20 @@ def test_merged_by_api_and_taken_back(cluster: clusters.Cluster, api: httpx.Clie
     cluster.replay_check()
 
 
+@pytest.mark.capability("IDN-4")
+def test_merged_elsewhere_and_back_again(api: httpx.Client) -> None:
+    """An older merge of the pair stands still, but is not the one that holds."""
+    who, first, second = fresh("who"), fresh("first"), fresh("second")
+    told = [
+        api.post(f"/v1/contacts/{who}/merge", json={"into": into}) for into in (first, second, first, first)
+    ]
+    assert [one.json()["merged_into"] for one in told] == [first, second, first, first]
+    assert [len(one.json()["events"]) for one in told] == [1, 1, 1, 0]
+    back = api.post(f"/v1/contacts/{who}/unmerge", json={"into": first}).json()
+    assert (back["merged_into"], len(back["events"])) == (second, 2)
+    assert api.post(f"/v1/contacts/{who}/unmerge", json={"into": second}).json()["merged_into"] is None
+
+
 @pytest.mark.capability("IDN-4", "LAW-1", "LAW-3")
 def test_a_session_by_the_doors_in_the_wrong_order(cluster: clusters.Cluster, api: httpx.Client) -> None:
     """The undo first, then the link that it takes back, then one that stands, and clicks all the while."""

@@ -154,7 +154,12 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     part: Any = Raising(error)
     parts = routing.Parts(part, part, part, part, part, 8, part, part)
     monkeypatch.setattr(application.state, "parts", parts, raising=False)
-    bodies = {"/v1/settings/{name}": {"value": "UTC"}, "/v1/keys": {"name": "it", "scopes": ["access"]}}
+    bodies: dict[str, Any] = {
+        "/v1/settings/{name}": {"value": "UTC"},
+        "/v1/keys": {"name": "it", "scopes": ["access"]},
+        "/v1/contacts/{id}/merge": {"into": "ada"},
+        "/v1/contacts/{id}/unmerge": {"into": "ada"},
+    }
     body = bodies.get(path) if method != "GET" else None
     check(client.request(method, address(path), json=body), kind)
 
