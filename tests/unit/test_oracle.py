@@ -324,8 +324,8 @@ def test_the_log_is_proved_record_by_record() -> None:
     ).wrong
     assert [line.split(": ")[1] for line in wrong] == [
         "the digest is not that of type and data",
-        "the subject is no contact",
-        "another partition than the contact's other facts",
+        "the subject is neither a contact nor a session",
+        "another partition than the subject's other facts",
         "no envelope (JSONDecodeError)",
     ]
 
