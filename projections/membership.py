@@ -5,7 +5,8 @@ Promises: whose a subject is follows from the links that stand, whatever the ord
 to contact comes to the root, or into a cycle, whose smallest id is the root (IDN-4). Whoever is concerned is
 nudged: a contact that moved, and the roots from which and to which anything moved. The subjects that moved
 with them are told of in their own homes, since a fact of theirs may just be folded there under the old root.
-That this is enough, and that none of it can be left out, is what `tests/laws/protocol.py` shows.
+That this is enough is what `tests/laws/protocol.py` shows, and that nothing can be left out but the direct
+nudge of a new root, which is there so that its row need not wait for a second hand.
 Limits: costs in proportion to what belongs to the contacts concerned.
 Called by: `projections.registry`, inside its transaction.
 """
