@@ -19,7 +19,8 @@ import psycopg
 from projections import database
 
 INPUTS: Final = frozenset({"mail.clicked", "mail.delivered"})
-PRESENCE: Final = frozenset({"contact.deleted", "contact.restored"})
+# What is said of a contact itself, which shows or hides what else was told.
+WORDS: Final = frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"})
 
 COMMAND: Final = "engagement.expire"
 MOST: Final = 1000
@@ -68,8 +69,9 @@ class Front:
 
 
 def counts(type_: str, mailing: str | None, test: bool) -> bool:
-    """Whether a fact can move a row: clicks and deliveries of a mailing, no tests, and presence (CEE-5)."""
-    return (type_ in INPUTS and mailing is not None and not test) or type_ in PRESENCE
+    """Whether a fact can move a row: clicks and deliveries of a mailing, no tests, and words on the
+    contact itself (CEE-5)."""
+    return (type_ in INPUTS and mailing is not None and not test) or type_ in WORDS
 
 
 # Purpose: make the rows of these contacts what the facts say at %(at)s; answer those past their time.

@@ -184,6 +184,8 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
         )
         told = None if mailing is None else _escape(mailing)
     time, digest = fact.time, fact.digest
+    if type_ in engagement.WORDS:
+        codec.content(events.EVENTS[type_], events.EVENTS[type_].version, fact.data)
     line = (
         f"{named}\t{source}\t{event_id}\t{type_}\t{time}\t{events.EVENTS[type_].version}\t{digest}\t"
         f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from schemas import identity, links, mail, registry, topics
+from schemas import consent, identity, links, mail, registry, topics
 
 CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
@@ -95,6 +95,7 @@ _TYPES: Final = (
     _mail("complained", mail.Complained),
     _contact("deleted", topics.FACTS, identity.Deleted),
     _contact("restored", topics.FACTS, identity.Restored),
+    _contact("consent_changed", topics.FACTS, consent.ConsentChanged),
     _contact("merged", topics.REGISTRY, links.Merged),
     _contact("unmerged", topics.REGISTRY, links.Unmerged),
     _session("linked", links.SessionLinked),
@@ -119,7 +120,6 @@ _TYPES: Final = (
         topics.CONTACT_IDENTITY,
         topics.FACTS,
         "contact.identified",
-        "contact.consent_changed",
     ),
     *_later(
         topics.CONTACT_IDENTITY,

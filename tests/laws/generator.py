@@ -29,6 +29,7 @@ MAIL_DOOR, IDENTITY_DOOR = "email-activity", "contact-identity"
 KINDS = (
     "mail.clicked", "mail.clicked", "mail.clicked", "mail.delivered", "mail.delivered", "mail.opened",
     "mail.bounced", "mail.sent", "mail.unsubscribed", "contact.deleted", "contact.restored",
+    "contact.consent_changed",
 )  # fmt: skip
 AHEAD = timedelta(minutes=5)
 MS = timedelta(milliseconds=1)
@@ -43,6 +44,7 @@ NOWS = (
     datetime(2092, 2, 29, 0, 0, tzinfo=UTC),
 )
 STYLES = 5
+LEVELS = ("refused", "aggregate", *("individual",) * 4)
 INDIA = timezone(timedelta(hours=5, minutes=30))
 Item = TypeVar("Item")
 
@@ -61,6 +63,7 @@ class Told:
     style: int = 0
     to: str | None = None  # of a link
     takes_back: tuple[str, str] | None = None  # of an undo: source and id of a link
+    level: str = "individual"  # of consent
 
     @property
     def subject(self) -> str:
@@ -78,6 +81,8 @@ class Told:
             return {"link": {"id": self.takes_back[1], "source": self.takes_back[0]}}
         if self.to is not None:
             return {"into" if self.kind == "contact.merged" else "contact_id": self.to}
+        if self.kind == "contact.consent_changed":
+            return {"level": self.level}
         if self.door == IDENTITY_DOOR:
             return {}
         data: dict[str, Any] = {}
@@ -252,6 +257,7 @@ def events(now: datetime = NOW, months: int = 12, contacts: int = 3) -> st.Searc
         mailing=st.sampled_from(["m1", "m2", "m3", None]),
         test=st.sampled_from([None, None, None, True, False]),
         style=st.integers(0, STYLES - 1),
+        level=st.sampled_from(LEVELS),
     )
 
 
@@ -288,8 +294,12 @@ def linked(draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime 
         st.builds(Told, st.just("contact.unmerged"), st.sampled_from(names), takes_back=back, **common),
         st.builds(Told, st.just("session.unlinked"), st.sampled_from(visits), takes_back=back, **common),
     )
-    presence = st.builds(
-        Told, st.sampled_from(["contact.deleted", "contact.restored"]), st.sampled_from(names), **common
+    word = st.builds(
+        Told,
+        st.sampled_from(["contact.deleted", "contact.restored", "contact.consent_changed"]),
+        st.sampled_from(names),
+        level=st.sampled_from(LEVELS),
+        **common,
     )
     event = st.builds(
         Told,
@@ -299,7 +309,7 @@ def linked(draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime 
         id=st.sampled_from([f"e{n}" for n in range(9)]),
         mailing=st.sampled_from(["m1", "m2", "m3"]),
     )
-    told = draw(st.lists(st.one_of(event, event, link, link, presence), min_size=1, max_size=24))
+    told = draw(st.lists(st.one_of(event, event, link, link, word), min_size=1, max_size=24))
     return [one for one in told if one.to != one.contact]
 
 
@@ -336,6 +346,7 @@ def seeded(
             mailing=dice.choice((None, *(f"m{n}" for n in range(30)))),
             test=dice.choice((None,) * 8 + (True, False)),
             style=dice.randrange(STYLES),
+            level=dice.choice(LEVELS),
         )
         told.append(event)
         if luck > 0.95:

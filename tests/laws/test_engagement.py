@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from projections import nudges
-from schemas import topics
+from projections.migrations import sql
+from schemas import consent, topics
 from tests import oracle
 from tests.laws import generator, world
 
@@ -270,3 +273,67 @@ def test_of_two_words_at_one_instant_the_greater_id_holds(
     tell(worker, world.click(NOW), world.told("contact.deleted", NOW, id=deleted))
     tell(worker, world.told("contact.restored", NOW, id=restored))
     assert (row(observer) is not None) == has_row
+
+
+@pytest.mark.capability("IDN-6")
+@pytest.mark.parametrize("level", ["refused", "aggregate"])
+def test_without_consent_no_click_is_in_the_row_and_with_it_all_are(
+    worker: world.Worker, observer: world.Observer, level: str
+) -> None:
+    """Past ones too; of the words on it the latest by time holds, whenever it comes."""
+    observer.rule(12, keep=True)
+    tell(worker, world.click(NOW - DAY), world.delivery(NOW - DAY), world.told("mail.opened", NOW - DAY))
+    tell(worker, world.told("contact.consent_changed", NOW - HOUR, level=level))
+    assert row(observer) == oracle.Row("ada", None, None, 0, 1, 1, 12)
+    tell(worker, world.click(NOW, mailing="m2"))
+    assert counts(observer) == (0, 1, 1), "what comes after is kept, and withheld"
+    tell(worker, world.told("contact.consent_changed", NOW - 2 * HOUR, level="individual"))
+    assert counts(observer) == (0, 1, 1), "that was before"
+    tell(worker, world.told("contact.consent_changed", NOW, level="individual"))
+    assert row(observer) == oracle.Row("ada", NOW - DAY, NOW, 2, 1, 1, 12)
+
+
+@pytest.mark.capability("IDN-6")
+def test_without_consent_there_is_no_row_unless_the_rule_keeps_it(
+    worker: world.Worker, observer: world.Observer
+) -> None:
+    tell(worker, world.click(NOW), world.delivery(NOW))
+    tell(worker, world.told("contact.consent_changed", NOW, level="refused"))
+    assert row(observer) is None
+
+
+@pytest.mark.capability("IDN-5", "IDN-6")
+def test_of_all_that_belongs_to_a_contact_the_most_restrictive_consent_holds(
+    worker: world.Worker, observer: world.Observer
+) -> None:
+    member = "insert into heed_data.member values (%s, 'contact:ada', %s)"
+    for subject in ("contact:bob", "session:s"):
+        observer.connection.execute(member, (subject, topics.home("contact:ada", world.HOMES)))
+    said = [
+        world.told("contact.consent_changed", NOW - DAY, name, level="individual") for name in ("ada", "bob")
+    ]
+    tell(worker, world.click(NOW), world.click(NOW, "session:s", "m2"), world.click(NOW, "bob", "m3"), *said)
+    worker.advance(at=NOW)
+    assert counts(observer) == (3, 0, 0)
+    tell(worker, world.told("contact.consent_changed", NOW, "bob", level="refused"))
+    worker.advance(at=NOW)
+    assert row(observer) is None
+    tell(worker, world.told("contact.deleted", NOW, "bob"))
+    worker.advance(at=NOW)
+    assert row(observer) is None, "a wish does not end with the one who had it"
+    tell(worker, world.told("contact.consent_changed", NOW + MS, "bob", level="individual"))
+    worker.advance(at=NOW)
+    assert counts(observer) == (2, 0, 0)
+
+
+@pytest.mark.capability("IDN-6")
+def test_what_withholds_is_the_same_word_in_sql() -> None:
+    folder = Path(sql.__file__).parent
+    listed = ", ".join(f"'{level}'" for level in consent.WITHHOLDING)
+    found = [
+        text
+        for path in folder.glob("*.sql")
+        for text in re.findall(r"'level'.{0,80}in \((.*)\)", path.read_text())
+    ]
+    assert found
+    assert set(found) == {listed}

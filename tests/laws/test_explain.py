@@ -227,6 +227,33 @@ def test_a_deletion_is_behind_the_nulls_and_a_restore_behind_the_numbers(
     assert ids(found.alone["frequency"]) == {"click", "back"}
 
 
+def test_consent_is_behind_what_it_withholds_and_what_it_gives_back(
+    worker: world.Worker, observer: world.Observer
+) -> None:
+    told = [
+        world.click(NOW - DAY, id="click"),
+        world.delivery(NOW - DAY, id="delivery"),
+        world.told("contact.consent_changed", NOW - HOUR, id="none", level="refused"),
+    ]
+    found = tell(worker, observer, *told, keep=True)
+    assert ids(found.alone["frequency"]) == {"none", "delivery"}
+    assert ids(found.alone["date_last_click"]) == {"none"}
+    assert ids(found.alone["volume"]) == {"delivery"}
+    told.append(world.told("contact.consent_changed", NOW - HOUR + MS, id="few", level="aggregate"))
+    worker.log.tell(told[-1])
+    worker.advance(at=NOW)
+    found = explained(observer, "ada", NOW, None)
+    History(told, "ada", NOW, oracle.Rule(12, True), None).hold(found)
+    assert [ids(unit) for unit in found.together["frequency"]] == [{"none", "few"}]
+    told.append(world.told("contact.consent_changed", NOW, id="all", level="individual"))
+    worker.log.tell(told[-1])
+    worker.advance(at=NOW)
+    found = explained(observer, "ada", NOW, None)
+    History(told, "ada", NOW, oracle.Rule(12, True), None).hold(found)
+    assert ids(found.alone["frequency"]) == {"click", "all"}
+    assert ids(found.alone["volume"]) == {"delivery"}
+
+
 def test_a_subject_that_belongs_to_the_contact_brings_its_facts_and_its_presence(
     worker: world.Worker, observer: world.Observer
 ) -> None:

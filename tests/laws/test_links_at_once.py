@@ -68,6 +68,20 @@ CASES: dict[str, tuple[list[Envelope], Envelope, Envelope]] = {
     "event and a circle that closes": ([*HISTORY, merged(A, B, "l2")], clicked(A, "new"), merged(B, A, "l3")),
     "deletion of who is merged": (HISTORY, told("contact.deleted", B, "d"), merged(B, A)),
     "deletion of who is merged into": (HISTORY, told("contact.deleted", A, "d"), merged(B, A)),
+    "refusal of who is merged": (
+        HISTORY, told("contact.consent_changed", B, "n", level="refused"), merged(B, A),
+    ),
+    "refusal of who is merged into": (
+        HISTORY, told("contact.consent_changed", A, "n", level="aggregate"), merged(B, A),
+    ),
+    "consent of who is merged": (
+        [*HISTORY, told("contact.consent_changed", B, "n", 2, level="refused")],
+        told("contact.consent_changed", B, "y", level="individual"), merged(B, A),
+    ),
+    "consent and un-merge": (
+        [*HISTORY, merged(B, A), told("contact.consent_changed", B, "n", 2, level="refused")],
+        told("contact.consent_changed", B, "y", level="individual"), UNMERGE,
+    ),
     "restoring and un-merge": (
         [*HISTORY, merged(B, A), told("contact.deleted", B, "d", 2)],
         told("contact.restored", B, "r"), UNMERGE,

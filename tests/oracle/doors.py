@@ -21,7 +21,7 @@ MAIL_WITH_MAILING = frozenset(
 )
 MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
 LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
-CONTACT = frozenset({"contact.deleted", "contact.restored"}) | LINKS
+CONTACT = frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"}) | LINKS
 DOORS = {"email-activity": MAIL, "contact-identity": CONTACT}
 SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII)
@@ -89,6 +89,8 @@ def _plain_link(kind: str, subject: str, data: dict[str, Any]) -> bool:
 
 
 def _plain_data(kind: str, data: dict[str, Any]) -> bool:
+    if kind == "contact.consent_changed":
+        return data.get("level") in ("refused", "aggregate", "individual")
     texts = [data[name] for name in ("mailing_id", "message_id", "url", "email") if name in data]
     if not all(isinstance(text, str) and PLAIN.fullmatch(text) for text in texts):
         return False

@@ -31,6 +31,7 @@ NEVER = LAST + 1
 CONTACT = "contact:"
 CLICKED, DELIVERED = "mail.clicked", "mail.delivered"
 DELETED, RESTORED = "contact.deleted", "contact.restored"
+CONSENT = "contact.consent_changed"
 
 
 class Fact(NamedTuple):
@@ -44,6 +45,7 @@ class Fact(NamedTuple):
     digest: str
     mailing: str | None
     test: bool
+    consent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def read(envelope: Mapping[str, Any]) -> Fact:
         digest=envelope["digest"],
         mailing=data.get("mailing_id"),
         test=data.get("test") is True,
+        consent=data["level"] if envelope["type"] == CONSENT else None,
     )
 
 
@@ -136,6 +139,8 @@ def row(
     if f"{CONTACT}{contact_id}" in hidden:
         return None
     known = [fact for fact in told if fact.subject not in hidden]
+    if _withheld(told):
+        known = [fact for fact in known if fact.type != CLICKED]
 
     counted = [fact for fact in known if not fact.test and fact.mailing is not None]
     clicks = [f for f in counted if f.type == CLICKED and now <= plus_months(f.time, rule.period_months)]
@@ -195,6 +200,15 @@ def _deleted(subject: str, history: Iterable[Fact]) -> bool:
     if not told:
         return False
     return max(told, key=lambda fact: (fact.time, fact.id, fact.source)).type == DELETED
+
+
+def _withheld(told: list[Fact]) -> bool:
+    """Whether the last word on consent of anyone whose facts these are allows no look at what one does."""
+    latest: dict[str, Fact] = {}
+    for fact in sorted(told, key=lambda fact: (fact.time, fact.id, fact.source)):
+        if fact.consent is not None:
+            latest[fact.subject] = fact
+    return any(fact.consent != "individual" for fact in latest.values())
 
 
 def _cut(at: datetime) -> int:

@@ -28,6 +28,7 @@ DATA: dict[str, dict[str, Any]] = {
     "mail.complained": {"mailing_id": "m1", "test": False},
     "contact.deleted": {},
     "contact.restored": {},
+    "contact.consent_changed": {"level": "aggregate"},
     "contact.merged": {"into": "grace"},
     "contact.unmerged": {"link": {"id": "e0", "source": "urn:test"}},
     "session.linked": {"contact_id": "ada"},

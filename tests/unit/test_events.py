@@ -31,7 +31,7 @@ DOORS = {
     None: OWN,
 }
 LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"}
-BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", *LINKS}
+BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", "contact.consent_changed", *LINKS}
 
 
 def test_each_type_has_its_door() -> None:

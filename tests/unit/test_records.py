@@ -43,6 +43,13 @@ def test_a_fact_is_one_line_with_its_provenance() -> None:
     )
 
 
+@pytest.mark.parametrize("data", [{}, {"level": "maybe"}, {"level": 1}, {"level": None}])
+def test_a_strangers_word_on_consent_that_says_nothing_is_set_aside(data: dict[str, Any]) -> None:
+    decoded = decode({**world.told("contact.consent_changed", NOW), "data": data}, GOOD)
+    assert [aside.reason for aside in decoded.asides] == ["invalid"]
+    assert len(decoded.lines) == 1
+
+
 def test_lines_come_in_the_order_of_their_keys() -> None:
     told = [world.click(NOW, f"c{number}", id=f"e{number}") for number in range(20)]
     keys = [(line[0], line[1]) for line in fields(decode(*told))]
@@ -57,6 +64,7 @@ def test_lines_come_in_the_order_of_their_keys() -> None:
         (world.delivery(NOW), True),
         (world.told("contact.deleted", NOW), True),
         (world.told("contact.restored", NOW), True),
+        (world.told("contact.consent_changed", NOW), True),
         (world.click(NOW, mailing=None), False),
         (world.click(NOW, test=True), False),
         (world.told("mail.opened", NOW), False),

@@ -50,6 +50,8 @@ create table {data}.fact (
 create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);
 create index fact_of_presence on {data}.fact (subject, time desc, id desc, source desc)
     include (type) where type in ('contact.deleted', 'contact.restored');
+create index fact_of_consent on {data}.fact (subject, time desc, id desc, source desc)
+    where type = 'contact.consent_changed';
 -- Where an event is, by its id alone (`heed trace`): a Bloom filter for each megabyte, made by VACUUM. An
 -- insert costs no more that can be measured; a tree over the ids would add 10 µs to it, and 60 bytes a fact.
 create index fact_by_id on {data}.fact using brin (id text_bloom_ops);
@@ -87,14 +89,28 @@ create index engagement_by_frequency on {data}.engagement (frequency desc, conta
 create index engagement_by_last_click on {data}.engagement (date_last_click nulls first, contact_id);
 comment on table {data}.engagement is 'One row per contact that clicked inside the window; valid_until is the instant the first window ends.';
 
+-- Whatever belongs to a contact at an instant, itself included. Who belongs to whom now is the table
+-- `member`, and follows from the links for an instant of the past.
+create function {data}.subjects_of(contact text, upto timestamptz) returns setof text
+language sql stable parallel safe
+begin atomic
+    select 'contact:' || contact
+    union all
+    select m.subject from {data}.member m where m.root = 'contact:' || contact and upto = 'infinity'
+    union all
+    select b.subject from {data}.members_at('contact:' || contact, upto) b(subject)
+    where upto <> 'infinity' and b.subject <> 'contact:' || contact;
+end;
+
 -- The one function that says what a contact's row is at an instant: live row, timer, view, calculate, replay
 -- and as-of all ask it. A contact that has no row at that instant is not among the answers. `upto` leaves out
 -- facts dated later (as-of); live rows pass 'infinity', since admission judged what is too far ahead.
 -- A window of months is added to its event, the day clamped, in UTC whatever the session's zone (interval '0'
 -- is UTC without a look-up). A subject is hidden while the latest word on its presence, by (time, id), is its
--- deletion; with a root, all that belongs to it. Who belongs to whom now is the table `member`, and follows
--- from the links for an instant of the past. What ends after the year 9999, which is the last that clients
--- can read, has its end then: no T comes so far. `limit 1` tells the planner what the table `rule` promises.
+-- deletion; with a root, all that belongs to it. Of the consents of all that belongs to a contact the most
+-- restrictive holds, whoever is hidden: where one is refused, or for numbers of many alone, there are no
+-- clicks (IDN-5, IDN-6). What ends after the year 9999, which is the last that clients can read, has its end
+-- then: no T comes so far. `limit 1` tells the planner what the table `rule` promises.
 create function {data}.engagement_at(contacts text[], at timestamptz, upto timestamptz)
 returns table (contact_id text, date_first_click timestamptz, date_last_click timestamptz, frequency int,
     volume int, volume_last_30 int, period_months int, valid_until timestamptz)
@@ -110,6 +126,16 @@ begin atomic
     ) r
     cross join unnest(contacts) as c(contact_id)
     cross join lateral (
+        select exists (
+            select from {data}.subjects_of(c.contact_id, upto) told(subject)
+            cross join lateral (
+                select p.data::jsonb->>'level' in ('refused', 'aggregate') as withholds from {data}.fact p
+                where p.subject = told.subject and p.type = 'contact.consent_changed' and p.time <= upto
+                order by p.time desc, p.id desc, p.source desc limit 1
+            ) said
+            where said.withholds) as withheld
+    ) w
+    cross join lateral (
         select min(f.time) filter (where f.clicked) as first_click,
             max(f.time) filter (where f.clicked) as last_click,
             count(distinct f.mailing) filter (where f.clicked) as frequency,
@@ -120,17 +146,9 @@ begin atomic
         from (
             select f.time, f.mailing, f.type = 'mail.clicked' as clicked,
                 ((f.time at time zone interval '0') + r.period) at time zone interval '0' as end_of_period
-            from (
-                select 'contact:' || c.contact_id
-                union all
-                select m.subject from {data}.member m
-                where m.root = 'contact:' || c.contact_id and upto = 'infinity'
-                union all
-                select b.subject from {data}.members_at('contact:' || c.contact_id, upto) b(subject)
-                where upto <> 'infinity' and b.subject <> 'contact:' || c.contact_id
-            ) told(subject)
+            from {data}.subjects_of(c.contact_id, upto) told(subject)
             join {data}.fact f on f.subject = told.subject
-            where f.type in ('mail.clicked', 'mail.delivered')
+            where (f.type = 'mail.delivered' or (f.type = 'mail.clicked' and not w.withheld))
                 and f.mailing is not null
                 and not f.test
                 and f.time <= upto
