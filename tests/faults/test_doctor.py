@@ -8,9 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psutil
 import psycopg
@@ -55,14 +54,20 @@ def wrong(found: dict[str, dict[str, str]]) -> set[str]:
 
 
 @contextmanager
-def suspended(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+def suspended(top: int) -> Iterator[None]:
+    """A process and its children, as they are when it stands still: then it makes no others."""
+    os.kill(top, signal.SIGSTOP)
+    pids = [top]
     try:
+        for child in psutil.Process(top).children(recursive=True):
+            pids.append(child.pid)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(child.pid, signal.SIGSTOP)
         yield
     finally:
         for pid in reversed(pids):
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.slow
@@ -128,7 +133,7 @@ def _clocks_off(bootstrap: str, dsn: str) -> None:
 def test_one_silent_worker_is_named(ask: Doctor, workers: Callable[..., clusters.Cluster]) -> None:
     cluster = workers("worker-1")
     cluster.settle()
-    with suspended([cluster.workers["worker-1"].pid]):
+    with suspended(cluster.workers["worker-1"].pid):
         time.sleep(12)
         code, found = ask()
     assert code == 1
@@ -139,12 +144,13 @@ def test_one_silent_worker_is_named(ask: Doctor, workers: Callable[..., clusters
 @pytest.mark.timeout(600)
 def test_servers_that_are_down_or_suspended(ask: Doctor, mortal: stack.Servers) -> None:
     needs_kafka = {"broker", "topics", "append", "lag", "disk of Kafka"}
-    pids = _of(mortal.kafka), _of(mortal.postgres)
-    with suspended(pids[0]):
+    assert mortal.kafka.process is not None
+    assert mortal.postgres.process is not None
+    with suspended(mortal.kafka.process.pid):
         code, found = ask()
     assert code == 1
     assert needs_kafka <= wrong(found)
-    with suspended(pids[1]):
+    with suspended(mortal.postgres.process.pid):
         code, found = ask()
     assert code == 1
     assert {"database", "tables", "homes", "lag", "parked"} <= wrong(found)
@@ -158,13 +164,6 @@ def test_servers_that_are_down_or_suspended(ask: Doctor, mortal: stack.Servers) 
     code, found = ask()
     assert code == 69
     assert all(one["state"] != "ok" for one in found.values())
-
-
-def _of(server: Any) -> list[int]:
-    """The processes of a server."""
-    assert server.process is not None
-    top = psutil.Process(server.process.pid)
-    return [top.pid, *(child.pid for child in top.children(recursive=True))]
 
 
 def _alter(bootstrap: str, topic: str, name: str, value: str) -> None:
