@@ -338,6 +338,8 @@ def _stand_still(watched: Watched) -> None:
         os.kill(broker, signal.SIGCONT)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+    ended = [line for line in (watched.home / "up.log").read_text().splitlines() if " ended with " in line]
+    assert "Fenced" in ended[-1], ended[-1]
     _wait_owners(watched, {"worker-1", "worker-2", "worker-3"})
     stack.eventually(lambda: len(watched.asked.targets_up()) == 4, "it is scraped again")
 
