@@ -51,8 +51,17 @@ ROUTES: Final = {
     ("GET", "/v1/engagement"): ACCESS,
     ("POST", "/v1/engagement/refresh-expired"): ADMINISTER,
     ("POST", "/v1/engagement/run-queue"): ADMINISTER,
+    ("GET", "/v1/contacts/{id}"): ACCESS,
+    ("DELETE", "/v1/contacts/{id}"): ACCESS,
+    ("POST", "/v1/contacts/{id}/restore"): ACCESS,
+    ("POST", "/v1/contacts/{id}/consent"): ACCESS,
     ("POST", "/v1/contacts/{id}/merge"): ACCESS,
     ("POST", "/v1/contacts/{id}/unmerge"): ACCESS,
+    ("POST", "/v1/sessions"): ACCESS,
+    ("GET", "/v1/sessions/{id}"): ACCESS,
+    ("POST", "/v1/sessions/{id}/start"): ACCESS,
+    ("POST", "/v1/sessions/{id}/link"): ACCESS,
+    ("POST", "/v1/sessions/{id}/unlink"): ACCESS,
     ("GET", "/v1/settings/{name}"): ADMINISTER,
     ("PUT", "/v1/settings/{name}"): ADMINISTER,
     ("GET", "/v1/schedules"): ADMINISTER,
@@ -74,7 +83,17 @@ ROUTES: Final = {
 }
 
 # Of those for access the ones that change something: who asks for that without a key is looked up, too.
-CHANGING: Final = frozenset({("POST", "/v1/contacts/{id}/merge"), ("POST", "/v1/contacts/{id}/unmerge")})
+CHANGING: Final = frozenset({
+    ("DELETE", "/v1/contacts/{id}"),
+    ("POST", "/v1/contacts/{id}/restore"),
+    ("POST", "/v1/contacts/{id}/consent"),
+    ("POST", "/v1/contacts/{id}/merge"),
+    ("POST", "/v1/contacts/{id}/unmerge"),
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/{id}/start"),
+    ("POST", "/v1/sessions/{id}/link"),
+    ("POST", "/v1/sessions/{id}/unlink"),
+})  # fmt: skip
 
 # What a key of a scope may also do.
 INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}

@@ -58,7 +58,7 @@ class Ingest:
         at = _now()
         headers = request.headers
         mode = bodies.mode_of(headers.get("content-type", ""), headers.keys())
-        key = _idempotency_key(headers.get("idempotency-key"))
+        key = idempotency_key(headers.get("idempotency-key"))
         body = bodies.inflate(await request.body(), headers.get("content-encoding", ""))
         if mode is bodies.Mode.HEADERS:
             events: list[bytes] | None = [bodies.from_headers(headers, body)]
@@ -133,11 +133,13 @@ def _trace(text: str | None) -> str | None:
     return text if text is not None and _is_traceparent(text) else None
 
 
-def _idempotency_key(text: str | None) -> str | None:
+def idempotency_key(text: str | None) -> str | None:
+    """The header itself, if it can be one; raises `Problem`."""
     if text is None or (0 < len(text) <= MAX_KEY_CHARACTERS and text.isascii() and text.isprintable()):
         return text
     raise problems.Problem(
-        problems.WRONG_PARAMETER, f"Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} visible ASCII characters."
+        problems.WRONG_PARAMETER,
+        f"Idempotency-Key has 1 to {MAX_KEY_CHARACTERS} visible ASCII characters.",
     )
 
 

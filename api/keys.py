@@ -15,10 +15,10 @@ import msgspec
 import sqlalchemy as sa
 from uuid_utils import compat
 
-from api import auth, problems, servers, settings
+from api import auth, in_force, problems, servers
 from projections import keys
 from schemas import registry
-from streams import registry as writing
+from streams import telling
 
 _READ: Final = sa.text(keys.READ)
 Scope = Literal["ingest", "ingest:public", "access", "administer"]
@@ -37,26 +37,26 @@ async def read(database: servers.Database) -> dict[str, Any]:
     return {"items": [_shown(one) for one in found], "next": None}
 
 
-async def create(database: servers.Database, log: writing.Way, asked: Create, actor: str) -> dict[str, Any]:
+async def create(database: servers.Database, log: telling.Way, asked: Create, actor: str) -> dict[str, Any]:
     """Make a key; the answer is the only place where `key` ever stands."""
     id_ = str(compat.uuid7())
     token = auth.PREFIX + secrets.token_urlsafe(32)
     scopes = " ".join(one for one in auth.SCOPES if one in asked.scopes)
     content = registry.KeyCreated(auth.hash_of(token), asked.name, scopes)
-    await _tell(database, log, "key.created", id_, content, actor)
+    await in_force.tell(database, log, _entry("key.created", id_, content, actor))
     return {**await _one(database, id_), "key": token}
 
 
-async def revoke(database: servers.Database, log: writing.Way, id_: str, actor: str) -> dict[str, Any]:
+async def revoke(database: servers.Database, log: telling.Way, id_: str, actor: str) -> dict[str, Any]:
     """Take a key no more, from now on. Raises `Problem` (404) for one that was never made."""
     found = await _one(database, id_)
     if found["revoked_at"] is None:
-        await _tell(database, log, "key.revoked", id_, registry.KeyRevoked(), actor)
+        await in_force.tell(database, log, _entry("key.revoked", id_, registry.KeyRevoked(), actor))
         found = await _one(database, id_)
     return found
 
 
-async def rotate(database: servers.Database, log: writing.Way, id_: str, actor: str) -> dict[str, Any]:
+async def rotate(database: servers.Database, log: telling.Way, id_: str, actor: str) -> dict[str, Any]:
     """Make another key of the same name and scopes; the old one goes on until it is revoked."""
     found = await _one(database, id_)
     if found["revoked_at"] is not None:
@@ -64,13 +64,8 @@ async def rotate(database: servers.Database, log: writing.Way, id_: str, actor: 
     return await create(database, log, Create(found["name"], found["scopes"]), actor)
 
 
-async def _tell(
-    database: servers.Database, log: writing.Way, type_: str, id_: str, content: msgspec.Struct, actor: str
-) -> None:
-    fact = str(compat.uuid7())
-    subject = registry.KEY + id_
-    await writing.append(log, [writing.Entry(type_, subject, content, actor, id=fact)])
-    await settings.wait_for(database, subject, fact)
+def _entry(type_: str, id_: str, content: msgspec.Struct, actor: str) -> telling.Entry:
+    return telling.Entry(type_, registry.KEY + id_, content, actor)
 
 
 async def _one(database: servers.Database, id_: str) -> dict[str, Any]:

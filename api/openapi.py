@@ -19,7 +19,6 @@ import msgspec
 from api import (
     auth,
     event_trace,
-    ingest,
     openapi_contacts,
     openapi_engagement,
     openapi_events,
@@ -27,7 +26,7 @@ from api import (
     openapi_parked,
     problems,
 )
-from api.openapi_shapes import TEMPLATE
+from api.openapi_shapes import TEMPLATE, idempotency_key
 from api.openapi_shapes import failures as _failures
 from api.openapi_shapes import nullable as _nullable
 from api.openapi_shapes import operation as _operation
@@ -115,19 +114,15 @@ def _trace() -> dict[str, Any]:
 
 def _post_events() -> dict[str, Any]:
     event, several = _ref("Event"), {"type": "array", "items": _ref("Event")}
-    key = {"type": "string", "maxLength": ingest.MAX_KEY_CHARACTERS, "pattern": "^[!-~]([ -~]*[!-~])?$"}
     return {
         "summary": "Send events; answered when the log has them",
         "description": "Binary CloudEvents, with `ce-` headers, are taken too. At most 32 KB an event and "
         "512,000 bytes a request, also inflated (`Content-Encoding: gzip`).",
         "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "schema": key,
-                "description": "Events without an id get one made of this and their place in the request, "
-                "so that the request can be sent again.",
-            }
+            idempotency_key(
+                "Events without an id get one made of this and their place in the request, "
+                "so that the request can be sent again."
+            )
         ],
         "requestBody": {
             "required": True,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from api import engagement, engagement_list, explain
 from api.openapi_contacts import CONTACT_ID
-from api.openapi_shapes import limit, nullable, operation, ref, shape
+from api.openapi_shapes import limit, merged, nullable, operation, ref, shape
 from schemas import identity
 
 _NUMBERS: Final = ("recency", "frequency", "volume", "volume_last_30")
@@ -71,8 +71,8 @@ def paths() -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """What the answers refer to."""
     return {
-        "Engagement": _merged(shape(_columns(engagement.ROW))),
-        "Calculated": _merged(
+        "Engagement": merged(shape(_columns(engagement.ROW))),
+        "Calculated": merged(
             shape(
                 {"id": {"type": "string"}, **_columns(engagement.ROW), "differs": {"type": "boolean"}}
                 | {"stored": {"anyOf": [shape(_columns(engagement.STORED)), {"type": "null"}]}}
@@ -83,7 +83,7 @@ def schemas() -> dict[str, Any]:
                 }
             )
         ),
-        "Explained": _merged(_explained()),
+        "Explained": merged(_explained()),
         "EngagementPage": shape(
             {"items": {"type": "array", "items": ref("Engagement")}, "next": nullable("string")}
         ),
@@ -146,13 +146,6 @@ def _explained() -> dict[str, Any]:
         "other fact does not. `truncated`: some field has more facts than `limit`."
     )
     return explained
-
-
-def _merged(answer: dict[str, Any]) -> dict[str, Any]:
-    """The same, about the contact that the one asked for was merged into."""
-    about = "The contact that this is about, where the one asked for was merged into it; else absent."
-    answer["properties"]["merged_into"] = {"type": "string", "description": about}
-    return answer
 
 
 def _columns(names: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api import problems
+from api import ingest, problems
 
 TEMPLATE: Final = "#/components/schemas/{name}"
 
@@ -49,6 +49,18 @@ def limit(most: int, default: int) -> dict[str, Any]:
 
 def shape(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def idempotency_key(description: str) -> dict[str, Any]:
+    key = {"type": "string", "maxLength": ingest.MAX_KEY_CHARACTERS, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+    return {"name": "Idempotency-Key", "in": "header", "schema": key, "description": description}
+
+
+def merged(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same answer, about the contact that the one asked for was merged into."""
+    about = "The contact that this is about, where the one asked for was merged into it; else absent."
+    answer["properties"]["merged_into"] = {"type": "string", "description": about}
+    return answer
 
 
 def nullable(kind: str, **more: str) -> dict[str, Any]:

@@ -78,6 +78,14 @@ NO_CONTACT_ID = Kind(
     "A contact id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`. So it is never an address. A "
     "well-formed id is always answered, also when nothing is known of it.",
 )  # fmt: skip
+NO_SESSION_ID = Kind(
+    "no-session-id", 404, "This is not a session id",
+    "A session id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`.",
+)  # fmt: skip
+NO_SESSION = Kind(
+    "no-session", 404, "Nothing was ever told of this session",
+    "Create it (`POST /v1/sessions`), or tell of it: an event about `session:<id>` is enough.",
+)  # fmt: skip
 NO_KEY = Kind(
     "no-key", 401, "A key is needed",
     "`Authorization: Bearer` with a key that Heed made and nobody has revoked: `heed keys create`.",
@@ -184,9 +192,9 @@ NOT_READY = Kind(
 
 KINDS = (
     NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_KEY, WRONG_SCOPE,
-    NO_ROUTE, NO_CONTACT_ID, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD, TOO_LARGE, MEDIA, TOO_SLOW,
-    HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, LOG_AWAY, DATABASE_AWAY, KEYS_UNKNOWN, WORKERS_BEHIND,
-    TOO_MUCH_DUE, NOT_READY,
+    NO_ROUTE, NO_CONTACT_ID, NO_SESSION_ID, NO_SESSION, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD,
+    TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, LOG_AWAY, DATABASE_AWAY,
+    KEYS_UNKNOWN, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
 )  # fmt: skip
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}
 

@@ -1,4 +1,5 @@
-"""Every address of the API, on two pages: this one, and `api.routes_operate` for whoever operates it.
+"""Every address of the API, on three pages: this one, `api.routes_contacts` for who somebody is, and
+`api.routes_operate` for whoever operates it.
 
 Promises: a route does nothing but read its parameters, call the module of its subject and write the answer
 down.
@@ -15,14 +16,13 @@ from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from api import (
-    contacts,
     engagement,
     engagement_list,
     explain,
-    json_body,
     openapi,
     operations,
     problems,
+    routes_contacts,
     routes_operate,
     routing,
 )
@@ -76,20 +76,6 @@ async def calculate_engagement(request: routing.Request, id: FromPath[str]) -> R
     return routing.json(await engagement.calculate(parts.database, id, parts.homes))
 
 
-@post("/v1/contacts/{id:str}/merge", guards=[routing.takes_parameters])
-async def merge_contact(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
-    asked = json_body.read(await request.body(), contacts.Into)
-    parts = routing.parts(request)
-    return routing.json(await contacts.merge(parts.database, parts.log, id, asked, routing.actor(request)))
-
-
-@post("/v1/contacts/{id:str}/unmerge", guards=[routing.takes_parameters])
-async def unmerge_contact(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
-    asked = json_body.read(await request.body(), contacts.Into)
-    parts = routing.parts(request)
-    return routing.json(await contacts.unmerge(parts.database, parts.log, id, asked, routing.actor(request)))
-
-
 @get("/v1/engagement", guards=[routing.takes_parameters], opt={"parameters": engagement_list.PARAMETERS})
 async def get_engagements(request: routing.Request) -> Response[bytes]:
     parts = routing.parts(request)
@@ -138,10 +124,9 @@ ALL: Final = (
     get_engagement,
     explain_engagement,
     calculate_engagement,
-    merge_contact,
-    unmerge_contact,
     get_engagements,
     refresh_expired,
+    *routes_contacts.ALL,
     *routes_operate.ALL,
     live,
     ready,

@@ -64,10 +64,12 @@ async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route
 
 
 def keep_segments(scope: HTTPScope) -> None:
-    """Takes the path apart where the client did: a slash that it escaped belongs to its segment."""
+    """Takes the path apart where the client did: a slash that it escaped belongs to its segment, and one that
+    is empty is not passed over (else deleting a contact without an id would delete the next segment)."""
     raw = scope["raw_path"]
-    if b"%2f" in raw.lower():
-        segments = (unquote(one).replace("/", _SLASH) for one in raw.decode("latin-1").split("/"))
+    if b"%2f" in raw.lower() or b"//" in raw:
+        first, *inner, last = (unquote(one) for one in raw.decode("latin-1").split("/"))
+        segments = [first, *((one or "/").replace("/", _SLASH) for one in inner), last.replace("/", _SLASH)]
         scope["path"] = "/".join(segments)
 
 

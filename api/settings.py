@@ -9,20 +9,15 @@ Called by: routes of `api.routes`, `heed settings`.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
-from uuid_utils import compat
 
-from api import problems, servers
+from api import in_force, problems, servers
 from schemas import errors, registry, settings
-from streams import registry as writing
+from streams import telling
 
-WAIT_SECONDS: Final = 4.0
-_POLL_SECONDS: Final = 0.03
 # Those that rows are computed by: a change of one is a matter of time.
 _OF_ROWS: Final = frozenset({"engagement_period_months", "keep_row_without_clicks"})
 
@@ -36,9 +31,6 @@ cross join lateral (select count(*) as waiting, count(error) as failed from heed
     where reason = 'setting') w
 cross join lateral (select exists (select from heed_data.recalculation_cause
     where reason = 'setting' and not finished) as filling) c
-""")
-_IS_THERE: Final = sa.text("""
-select exists (select from heed_data.registry where subject = :subject and id = :id) as there
 """)
 
 
@@ -77,7 +69,7 @@ def _progress(found: dict[str, Any]) -> dict[str, Any]:
 
 
 async def change(
-    database: servers.Database, log: writing.Way, name: str, value: object, actor: str
+    database: servers.Database, log: telling.Way, name: str, value: object, actor: str
 ) -> dict[str, Any]:
     """Set a setting and wait until it is in force; answers as `read` does.
 
@@ -92,27 +84,9 @@ async def change(
     subject = registry.setting(name)
     (found,) = await database.rows(_READ, subject=subject)
     if found["value"] != wanted:
-        id_ = str(compat.uuid7())
         content = registry.SettingChanged(name, wanted)
-        entry = writing.Entry("setting.changed", subject, content, actor, id=id_)
-        await writing.append(log, [entry])
-        await wait_for(database, subject, id_)
+        await in_force.tell(database, log, telling.Entry("setting.changed", subject, content, actor))
     return await read(database, name)
-
-
-async def wait_for(database: servers.Database, subject: str, id_: str) -> None:
-    """Wait until a fact of the registry is folded; raises `Problem` when its owner takes too long."""
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        (found,) = await database.rows(_IS_THERE, subject=subject, id=id_)
-        if found["there"]:
-            return
-        if time.monotonic() > until:
-            raise problems.Problem(
-                problems.WORKERS_BEHIND,
-                "The log has it; it holds once a worker folds the registry, which none did within 4 seconds.",
-            )
-        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _known(name: str) -> None:

@@ -96,12 +96,12 @@ class Written(msgspec.Struct, gc=False):
     data: msgspec.Raw
     digest: envelope.Digest
     accepted: str
+    actor: envelope.Name | None = None
 
 
 _written = msgspec.json.Decoder(Written).decode
 _marks = msgspec.json.Decoder(Marks).decode
 _CURRENT = {event.dataschema: event.name for event in events.EVENTS.values() if event.folded}
-_NAMED = (identities.CONTACT, identities.SESSION)
 _NAMED = (identities.CONTACT, identities.SESSION)
 _NONE = "\\N"
 _NOT_OURS = "the data of this fact is not what Heed writes."
@@ -174,7 +174,7 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
         home = home_of[subject] = 0 if homes is None else topics.home(subject, homes)
     mailing = marks.mailing_id
     key = codec.key(source, event_id)
-    named, told = f"{subject}\t{key}", mailing
+    named, told, actor = f"{subject}\t{key}", mailing, fact.actor
     if escaped:
         named, source, event_id, data = (
             f"{_escape(subject)}\t{key}",
@@ -183,13 +183,14 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
             _escape(data),
         )
         told = None if mailing is None else _escape(mailing)
+        actor = None if actor is None else _escape(actor)
     time, digest = fact.time, fact.digest
     if type_ in engagement.WORDS:
         codec.content(events.EVENTS[type_], events.EVENTS[type_].version, fact.data)
     line = (
         f"{named}\t{source}\t{event_id}\t{type_}\t{time}\t{events.EVENTS[type_].version}\t{digest}\t"
         f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
-        f"{_NONE if told is None else told}\t{data}\n"
+        f"{_NONE if told is None else told}\t{_NONE if actor is None else actor}\t{data}\n"
     )
     standing = out.lines.get(named)
     if standing is not None:
@@ -229,7 +230,7 @@ def _restated(value: bytes) -> Written:
         data = msgspec.Raw(codec.canonical(content))
     return Written(
         fact.id, fact.source, fact.type, fact.subject, envelope.format_time(fact.time), event.dataschema,
-        data, fact.digest, envelope.format_time(fact.accepted),
+        data, fact.digest, envelope.format_time(fact.accepted), fact.actor,
     )  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def admit(
             reason, detail = Reason.FUTURE, _FUTURE
         else:
             source = event.source or ""
-            actor = fill.actor if fill is not None and kind.registered else None
+            actor = fill.actor if fill is not None and kind.attributed else None
             value = _written(kind, data, id, source, subject, text, time, at, actor)
             partition = topics.partition(kind.topic, subject, homes)
             trace = event.traceparent

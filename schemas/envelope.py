@@ -4,7 +4,7 @@
 so a `digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of
 `Written`, times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest
 of type and data.
-`actor` names who decided what stands in the registry.
+`actor` names who told it, where it tells of Heed itself or of who somebody is (`EventType.attributed`).
 Limits: `sealed` and `kid` are reserved and absent for now; a leap second cannot be told.
 Called by admission (writes) and by the fold, replay and the API (read).
 """

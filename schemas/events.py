@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from schemas import consent, identity, links, mail, registry, topics
+from schemas import consent, identity, links, mail, registry, sessions, topics
 
 CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
@@ -50,6 +50,11 @@ class EventType:
         return self.struct is not None and self.door is not None
 
     @property
+    def attributed(self) -> bool:
+        """Whether the log keeps who told it, where that is known: it changes who somebody is, or Heed."""
+        return self.door in (None, topics.CONTACT_IDENTITY)
+
+    @property
     def folded(self) -> bool:
         """Whether this version of Heed knows facts of this type on the topic `facts`."""
         return self.struct is not None and self.topic == topics.FACTS
@@ -70,11 +75,10 @@ def _contact(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
     )
 
 
-def _session(name: str, struct: type[msgspec.Struct]) -> EventType:
+def _session(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
     return EventType(
-        f"session.{name}", topics.CONTACT_IDENTITY, topics.REGISTRY, struct=struct,
-        subjects=(identity.SESSION,),
-    )  # fmt: skip
+        f"session.{name}", topics.CONTACT_IDENTITY, topic, struct=struct, subjects=(identity.SESSION,)
+    )
 
 
 def _own(name: str, struct: type[msgspec.Struct]) -> EventType:
@@ -98,8 +102,10 @@ _TYPES: Final = (
     _contact("consent_changed", topics.FACTS, consent.ConsentChanged),
     _contact("merged", topics.REGISTRY, links.Merged),
     _contact("unmerged", topics.REGISTRY, links.Unmerged),
-    _session("linked", links.SessionLinked),
-    _session("unlinked", links.SessionUnlinked),
+    _session("created", topics.FACTS, sessions.Created),
+    _session("started", topics.FACTS, sessions.Started),
+    _session("linked", topics.REGISTRY, links.SessionLinked),
+    _session("unlinked", topics.REGISTRY, links.SessionUnlinked),
     *_later(
         CUSTOM_EVENTS,
         topics.FACTS,
@@ -125,8 +131,6 @@ _TYPES: Final = (
         topics.CONTACT_IDENTITY,
         topics.FACTS,
         "contact.hold_changed",
-        "session.created",
-        "session.started",
     ),
     *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "identifier.unlinked"),
     *_later(

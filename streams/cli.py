@@ -20,7 +20,16 @@ from typing import Annotated
 import typer
 
 from schemas import errors
-from streams import cli_engagement, cli_health, cli_keys, cli_parked, cli_recompute, cli_settings
+from streams import (
+    cli_contact,
+    cli_engagement,
+    cli_health,
+    cli_keys,
+    cli_parked,
+    cli_recompute,
+    cli_session,
+    cli_settings,
+)
 from streams.console import Json, answer, chosen, servers
 
 HELP = "Heed: what people do with the mail they get, kept exact per contact. Errors say what to do."
@@ -31,6 +40,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(cli_parked.app, name="parked")
 app.add_typer(cli_engagement.app, name="engagement")
 app.add_typer(cli_health.app)
+app.add_typer(cli_contact.app, name="contact")
+app.add_typer(cli_session.app, name="session")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_recompute.app, name="recompute")

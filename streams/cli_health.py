@@ -1,4 +1,4 @@
-"""Commands that look: `heed doctor`, `heed trace`, `heed contact`.
+"""Commands that look: `heed doctor`, `heed trace`.
 
 Called by: `streams.cli`, which registers them.
 """
@@ -69,36 +69,3 @@ def _where(one: Any) -> str:
     named = f"{one.source or ''} {one.subject or ''}".strip()
     place = "" if one.topic is None else f"{one.topic} {one.partition}@{one.offset}"
     return "  ".join(text for text in (place, named, "") if text or not place) + " "
-
-
-@app.command()
-def contact(
-    contact_id: str,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Facts a page.")] = 20,
-    after: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
-    as_json: console.Json = False,
-) -> None:
-    """One contact: its home and owner, its row, its facts, what waits for it and what failed."""
-    from streams import contact as contacts
-
-    found = contacts.look(console.chosen("postgres"), contact_id, limit, after)
-    if as_json:
-        console.answer(found, True, "")
-        return
-    owner = found["owner"] or {"owner": "nobody", "live": False}
-    said = "" if owner["live"] else " (silent)"
-    lines = [f"contact {contact_id}, home {found['home']}, owner {owner['owner']}{said}"]
-    if found["belongs_to"]:
-        lines.append(f"belongs to {found['belongs_to']}")
-    row = found["row"] or {}
-    lines += [f"  {name:18}{value}" for name, value in row.items()] or ["  no row"]
-    lines += [f"  {number:,} of {type_}" for type_, number in found["facts_by_type"].items()]
-    for name in ("queued", "nudges", "errors", "parked"):
-        lines += [f"{name}: {one}" for one in ([found[name]] if name == "queued" else found[name]) if one]
-    lines += [
-        f"{one['time']}  {one['type']:18} {one['partition']}@{one['offset']:<10} {one['source']} {one['id']}"
-        for one in found["facts"]["items"]
-    ]
-    console.answer(None, False, "\n".join(lines))
-    if found["facts"]["next"]:
-        console.answer(None, False, f"more: --after {found['facts']['next']}")

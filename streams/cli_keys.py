@@ -5,13 +5,11 @@ Called by: `streams.cli`, which registers it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from streams.cli_settings import actor
-from streams.console import Json, answer, of_api, servers, table
+from streams.console import Json, actor, answer, of_api, table, with_log
 
 app = typer.Typer(no_args_is_help=True, help="Keys of the API: made, listed, revoked, rotated.")
 
@@ -28,7 +26,7 @@ def keys_create(
     from api import json_body, keys
 
     asked = json_body.read(orjson.dumps({"name": name, "scopes": scope}), keys.Create)
-    made = _with_log(lambda database, log: keys.create(database, log, asked, actor()))
+    made = with_log("keys", lambda database, log: keys.create(database, log, asked, actor()))
     answer(made, as_json, f"{made['key']}\n(id {made['id']}; this is the only time that it is shown)")
 
 
@@ -50,7 +48,7 @@ def keys_revoke(id: str, as_json: Json = False) -> None:
     """Take a key no more, from now on."""
     from api import keys
 
-    found = _with_log(lambda database, log: keys.revoke(database, log, id, actor()))
+    found = with_log("keys", lambda database, log: keys.revoke(database, log, id, actor()))
     answer(found, as_json, f"{found['name']} is not taken any more since {found['revoked_at']}.")
 
 
@@ -59,20 +57,5 @@ def keys_rotate(id: str, as_json: Json = False) -> None:
     """Make another key of the same name and scopes; the old one goes on until it is revoked."""
     from api import keys
 
-    made = _with_log(lambda database, log: keys.rotate(database, log, id, actor()))
+    made = with_log("keys", lambda database, log: keys.rotate(database, log, id, actor()))
     answer(made, as_json, f"{made['key']}\n(id {made['id']}; then: heed keys revoke {id})")
-
-
-def _with_log(do: Callable[[Any, Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """Ask what the API asks, with a way to the log."""
-    from streams import broker, producer
-
-    async def ask(database: Any) -> dict[str, Any]:
-        out = producer.LogProducer(broker.of(servers()), "heed-keys")
-        try:
-            return await do(database, out)
-        finally:
-            await out.stop()
-
-    found: dict[str, Any] = of_api(ask)
-    return found

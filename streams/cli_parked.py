@@ -22,9 +22,9 @@ import typer
 from projections import database
 from projections import parked as store
 from schemas import errors, topics
-from streams import broker, cli_settings, discarding, producer
+from streams import broker, discarding, producer
 from streams import parked as driving
-from streams.console import Json, answer, of_api, servers, table
+from streams.console import Json, actor, answer, of_api, servers, table
 
 app = typer.Typer(no_args_is_help=True, help="What could not be folded.")
 
@@ -151,7 +151,7 @@ def parked_discard(
 ) -> None:
     """Throw parked records away; each is recorded in the registry, with who, where and why."""
     which = _meant(ids, _filter(reason, type_, door, topic, older_than, newer_than), all_)
-    who = cli_settings.actor()
+    who = actor()
 
     def make(connection: Any, append: driving.Append) -> driving.Step:
         return discarding.Discarder(connection, append, who).step

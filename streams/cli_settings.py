@@ -6,24 +6,15 @@ Called by: `streams.cli`, which registers them.
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import re
 from typing import Any
 
 import typer
 
 from schemas import errors, settings
-from streams.console import Json, answer, chosen, of_api, servers, table
+from streams.console import Json, actor, answer, chosen, of_api, table, with_log
 
 app = typer.Typer(no_args_is_help=True, help="The settings in force.")
-
-
-def actor() -> str:
-    """Who gives a command at this machine, as it is recorded."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (OSError, KeyError):
-        return "cli"
 
 
 @app.command("show")
@@ -51,16 +42,10 @@ def settings_get(name: str, as_json: Json = False) -> None:
 def settings_set(name: str, value: str, as_json: Json = False) -> None:
     """Change a setting while Heed runs; everyone is computed anew, in steps, where rows depend on it."""
     from api import settings as of_settings
-    from streams import broker, producer
 
-    async def change(database: Any) -> dict[str, Any]:
-        out = producer.LogProducer(broker.of(servers()), "heed-settings")
-        try:
-            return await of_settings.change(database, out, name, value, actor())
-        finally:
-            await out.stop()
-
-    found = of_api(change)
+    found = with_log(
+        "settings", lambda database, log: of_settings.change(database, log, name, value, actor())
+    )
     answer(found, as_json, _told(found))
 
 

@@ -7,6 +7,7 @@ Called by: `streams.cli` and the groups of commands beside it (`streams.cli_<nou
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import os
 import sys
@@ -75,3 +76,34 @@ def of_api(question: Callable[[Any], Awaitable[Any]]) -> Any:
     except problems.Problem as problem:
         kind = errors.Away if problem.kind.status == 503 else errors.Usage
         raise kind(problem.detail) from None
+
+
+def with_log(name: str, question: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+    """As `of_api`, with a way to the log: for commands that tell of something."""
+    from streams import broker, producer
+
+    async def ask(database: Any) -> Any:
+        out = producer.LogProducer(broker.of(servers()), f"heed-{name}")
+        try:
+            return await question(database, out)
+        finally:
+            await out.stop()
+
+    return of_api(ask)
+
+
+def tell(name: str, do: Callable[[Any, Any, str], Awaitable[dict[str, Any]]], as_json: bool) -> None:
+    """Tell of something, on the word of whoever gives the command; answers what holds then, and what was
+    told."""
+    found = with_log(name, lambda database, log: do(database, log, actor()))
+    said = ", ".join(f"{one} {value}" for one, value in found.items() if one != "events")
+    told = ", ".join(event["id"] for event in found["events"])
+    answer(found, as_json, f"{said} ({f'told as {told}' if told else 'so it was: nothing was told'})")
+
+
+def actor() -> str:
+    """Who gives a command at this machine, as it is recorded."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (OSError, KeyError):
+        return "cli"

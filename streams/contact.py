@@ -36,7 +36,8 @@ from position where reader = 'fold' and topic = 'facts' and part = %s
 """
 # Purpose: a page of the facts of one subject, the newest first.
 FACTS: Final = """
-select source, id, type, time, accepted, test, part as partition, off as "offset", key::text as key from fact
+select source, id, type, time, accepted, actor, test, part as partition, off as "offset", key::text as key
+from fact
 where subject = %(subject)s and (%(time)s::timestamptz is null or (time, key) < (%(time)s, %(key)s::uuid))
 order by time desc, key desc limit %(limit)s
 """

@@ -20,7 +20,7 @@ from projections import parked
 from schemas import metrics
 from schemas import registry as facts
 from streams import parked as walking
-from streams import producer, registry
+from streams import producer, telling
 
 DISCARDED: Final = "discarded"
 _NAMESPACE: Final = uuid.UUID("b0c6b7f2-4c6e-5b0e-8d4b-5a4f1f0f6d11")
@@ -51,4 +51,4 @@ class Discarder:
         subject = facts.parked(*one.place)
         content = facts.ParkedDiscarded(one.offset, one.partition, one.reason, one.topic)
         id_ = str(uuid.uuid5(_NAMESPACE, f"{subject}:{hash_}"))
-        return registry.record(registry.Entry("parked.discarded", subject, content, self._actor, id_, at))
+        return telling.record(telling.Entry("parked.discarded", subject, content, self._actor, id_, at))

@@ -40,7 +40,7 @@ select topic, part, next_offset from heed_data.position
 union all select topic, part, next_offset from heed_ops.position
 """
 FACTS: Final = """
-select subject, source, id, type, time, version, digest, accepted, null, data from heed_data.fact
+select subject, source, id, type, time, version, digest, accepted, actor, data from heed_data.fact
 order by subject, key
 """
 REGISTRY: Final = """

@@ -21,8 +21,7 @@ from faust.types import TP
 from projections import database, fold, parked_again, recalculation, registry
 from schemas import metrics, settings, topics
 from schemas import registry as facts
-from streams import claims, lanes, log, parked_fold, producer
-from streams import registry as writing
+from streams import claims, lanes, log, parked_fold, producer, telling
 
 _NAMESPACE: Final = uuid.UUID("3c0f1f52-54c0-5f0b-9d39-6a6f0d1f7c55")
 ACTOR: Final = "environment"
@@ -94,7 +93,7 @@ class RegistryLane(lanes.Lane):
         assert self.connection is not None
         held = registry.values(self.connection)
         missing = [name for name in settings.CHANGING if name not in held]
-        records = [writing.record(self._first(name)) for name in missing]
+        records = [telling.record(self._first(name)) for name in missing]
         if records:
             self._out.append_from_thread(records, self._loop)
         for name in sorted(self._stated & set(held)):
@@ -105,9 +104,9 @@ class RegistryLane(lanes.Lane):
                     remedy=f"heed settings set {name}",
                 )
 
-    def _first(self, name: str) -> writing.Entry:
+    def _first(self, name: str) -> telling.Entry:
         value = settings.written(getattr(self._chosen, name))
-        return writing.Entry(
+        return telling.Entry(
             "setting.changed", facts.setting(name), facts.SettingChanged(name, value), ACTOR,
-            id=str(uuid.uuid5(_NAMESPACE, name)), time=writing.FIRST,
+            id=str(uuid.uuid5(_NAMESPACE, name)), time=telling.FIRST,
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """What schemathesis asks beside its own checks: is each event answered as the description of the API says?
 
 Promises: an event of `POST /v1/events` is refused exactly when it does not fit the schema of `Event` in
-/openapi.json, or merges a contact into itself. So a list in which one event is ill-formed is judged event by event, which schemathesis, that
-knows of right and wrong requests only, cannot.
+/openapi.json, or merges a contact into itself. So a list in which one event is ill-formed is judged event by
+event, which schemathesis, that knows of right and wrong requests only, cannot.
 Limits: NUL and sizes are no matter of a schema, and are not sent here.
 Loaded by schemathesis (`SCHEMATHESIS_HOOKS`), which tests/integration/test_described.py runs.
 """

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from deploy import postgres
 from schemas import registry as told
 from schemas import topics
-from streams import registry
+from streams import telling
 from tests import cluster as clusters
 from tests import stack, traffic
 from tests.laws import generator
@@ -32,7 +32,7 @@ from tests.soak import final
 DUE = 50  # contacts whose row runs out after the backup and before the restore
 BEFORE, AFTER = 3_000, 3_000
 KEY = "key:of-the-drill"
-REVOKED = registry.Entry("key.revoked", KEY, told.KeyRevoked(), "a test")
+REVOKED = telling.Entry("key.revoked", KEY, told.KeyRevoked(), "a test")
 
 
 @pytest.mark.slow
@@ -98,9 +98,9 @@ def test_a_dump_into_an_empty_database(
     _check_caught_up(cluster, contacts, fired)
 
 
-def _decide(cluster: clusters.Cluster, entry: registry.Entry) -> None:
+def _decide(cluster: clusters.Cluster, entry: telling.Entry) -> None:
     """A fact of the registry, until it is in force."""
-    record = registry.record(entry)
+    record = telling.record(entry)
     producer = traffic.plain_producer(cluster.bootstrap)
     traffic.send(producer, record.topic, record.value, partition=0, key=record.key)
     assert producer.flush(30) == 0
@@ -125,7 +125,7 @@ def _fill(cluster: clusters.Cluster, count: int, seed: int) -> None:
 def _before(cluster: clusters.Cluster, seed: int) -> int:
     """What stands there when the backup is made; gives how many records the door of mail has."""
     created = told.KeyCreated(hash="0" * 64, name="of the drill", scopes="ingest")
-    _decide(cluster, registry.Entry("key.created", KEY, created, "a test"))
+    _decide(cluster, telling.Entry("key.created", KEY, created, "a test"))
     _fill(cluster, BEFORE, seed)
     return sum(broker.ends(cluster.bootstrap, topics.EMAIL_ACTIVITY).values())
 

@@ -24,7 +24,7 @@ from deploy.processes import free_ports
 from schemas import commands, metrics, topics
 from schemas import registry as facts
 from schemas.topics import all_topics
-from streams import registry
+from streams import telling
 from tests import broken, prometheus, stack, traffic
 from tests import cluster as clusters
 
@@ -272,8 +272,8 @@ def _decide(watched: Watched) -> None:
     """A setting, set to what it is: a fact of the registry."""
     name = "engagement_period_months"
     told = facts.SettingChanged(name, "12")
-    entry = registry.Entry("setting.changed", facts.setting(name), told, "test")
-    traffic.send_all(watched.cluster.bootstrap, [(topics.REGISTRY, registry.record(entry).value)])
+    entry = telling.Entry("setting.changed", facts.setting(name), told, "test")
+    traffic.send_all(watched.cluster.bootstrap, [(topics.REGISTRY, telling.record(entry).value)])
 
 
 @moves("heed_registered_total")

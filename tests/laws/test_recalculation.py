@@ -11,7 +11,7 @@ import pytest
 from projections import recalculation
 from schemas import registry as facts
 from schemas import settings
-from streams import registry as writing
+from streams import telling
 from tests.laws import registrar as registrars
 from tests.laws import world
 
@@ -21,8 +21,8 @@ OLD = NOW - timedelta(days=250)  # inside twelve months, outside six
 
 def changed(name: str, value: object, time: datetime = NOW, **more: str) -> bytes:
     content = facts.SettingChanged(name, settings.written(value))
-    entry = writing.Entry("setting.changed", facts.setting(name), content, "tests", time=time, **more)
-    return writing.record(entry).value
+    entry = telling.Entry("setting.changed", facts.setting(name), content, "tests", time=time, **more)
+    return telling.record(entry).value
 
 
 def months(value: int, time: datetime = NOW, **more: str) -> bytes:

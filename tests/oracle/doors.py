@@ -22,6 +22,7 @@ MAIL_WITH_MAILING = frozenset(
 MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
 LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
 CONTACT = frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"}) | LINKS
+CONTACT |= {"session.created", "session.started"}
 DOORS = {"email-activity": MAIL, "contact-identity": CONTACT}
 SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII)

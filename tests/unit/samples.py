@@ -31,6 +31,8 @@ DATA: dict[str, dict[str, Any]] = {
     "contact.consent_changed": {"level": "aggregate"},
     "contact.merged": {"into": "grace"},
     "contact.unmerged": {"link": {"id": "e0", "source": "urn:test"}},
+    "session.created": {},
+    "session.started": {},
     "session.linked": {"contact_id": "ada"},
     "session.unlinked": {"link": {"id": "e0", "source": "urn:test"}},
 }

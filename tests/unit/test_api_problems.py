@@ -157,19 +157,29 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     bodies: dict[str, Any] = {
         "/v1/settings/{name}": {"value": "UTC"},
         "/v1/keys": {"name": "it", "scopes": ["access"]},
+        "/v1/contacts/{id}/consent": {"level": "refused"},
         "/v1/contacts/{id}/merge": {"into": "ada"},
         "/v1/contacts/{id}/unmerge": {"into": "ada"},
+        "/v1/sessions/{id}/link": {"contact_id": "ada"},
+        "/v1/sessions/{id}/unlink": {"contact_id": "ada"},
     }
     body = bodies.get(path) if method != "GET" else None
     check(client.request(method, address(path), json=body), kind)
 
 
 @pytest.mark.parametrize(
-    "path", ["/", f"/{WORD}", f"/v1/{WORD}", "/v1/contacts//engagement", f"/docs/{WORD}"]
+    "path", ["/", f"/{WORD}", f"/v1/{WORD}", f"/v1//{WORD}", "/v1//events", f"/docs/{WORD}"]
 )
 def test_an_unknown_address(client: TestClient[Litestar], path: str) -> None:
     check(client.get(path), problems.NO_ROUTE)
     check(client.post(path, content=WORD), problems.NO_ROUTE)
+
+
+def test_an_id_that_was_left_out_is_not_the_next_word(client: TestClient[Litestar]) -> None:
+    check(client.get("/v1/contacts//engagement"), problems.NO_CONTACT_ID)
+    check(client.delete("/v1/contacts//engagement"), problems.METHOD)
+    check(client.delete("/v1/contacts//"), problems.NO_CONTACT_ID)
+    check(client.post("/v1/sessions//start"), problems.NO_SESSION_ID)
 
 
 @pytest.mark.capability("CEE-6")

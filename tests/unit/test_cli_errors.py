@@ -8,9 +8,10 @@ from typing import NoReturn
 import aiokafka.errors
 import psycopg
 import pytest
+import typer
 
 from schemas import errors
-from streams import cli
+from streams import cli, cli_contact
 
 
 def _ends(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
@@ -48,3 +49,12 @@ def test_a_fault_of_ours_has_its_trace_and_is_doubt(
 ) -> None:
     assert _ends(monkeypatch, error) == 3
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_is_no_command_is_a_contact_to_show() -> None:
+    group = typer.main.get_command(cli_contact.app)
+    assert isinstance(group, cli_contact.ShownByDefault)
+    context = group.make_context("contact", ["ada"], resilient_parsing=True)
+    assert group.resolve_command(context, ["ada", "--limit", "3"])[::2] == ("show", ["ada", "--limit", "3"])
+    assert group.resolve_command(context, ["merge", "ada"])[::2] == ("merge", ["ada"])
+    assert group.resolve_command(context, ["show", "merge"])[::2] == ("show", ["merge"])

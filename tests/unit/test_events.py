@@ -32,6 +32,7 @@ DOORS = {
 }
 LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"}
 BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", "contact.consent_changed", *LINKS}
+BUILT |= {"session.created", "session.started"}
 
 
 def test_each_type_has_its_door() -> None:

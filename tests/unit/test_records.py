@@ -34,7 +34,7 @@ def fields(decoded: records.Decoded) -> list[list[str]]:
 
 def test_a_fact_is_one_line_with_its_provenance() -> None:
     [line] = fields(decode(GOOD))
-    subject, key, source, id, kind, time, data = (*world.content(GOOD)[:6], json.loads(line[13]))
+    subject, key, source, id, kind, time, data = (*world.content(GOOD)[:6], json.loads(line[14]))
     assert line[:5] == [subject, key.replace("-", ""), source, id, kind]
     assert (datetime.fromisoformat(line[5]), line[9:13], data) == (
         time,
@@ -147,7 +147,7 @@ def test_what_copy_would_take_for_its_own_is_escaped() -> None:
     [line] = fields(decode(world.click(NOW, mailing=odd, id=odd, source=odd)))
     escaped = "a\\tb\\nc\\\\d\\re\\\\N\\\\."
     assert (line[2], line[3], line[12]) == (escaped, escaped, escaped)
-    assert len(line) == 14
+    assert len(line) == 15
 
 
 @hypothesis.given(

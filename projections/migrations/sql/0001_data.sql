@@ -45,6 +45,7 @@ create table {data}.fact (
     part smallint not null,
     off bigint not null,
     mailing text,
+    actor text,
     data text not null
 );
 create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);

@@ -1,9 +1,10 @@
-"""Facts for the registry: what was decided for all of Heed, and by whom, onto the topic `registry`.
+"""Facts that Heed itself tells, on somebody's word: what was decided for all of it, and changes of contacts.
 
-Promises: when `append` returns, every fact stands on the topic. A fact has an id of its own, or the one given
+Promises: when `append` returns, every fact stands on its topic. A fact has an id of its own, or the one given
 (whoever says the same twice under one id says one thing). Every fact names its actor (CEE-14).
-Limits: it is in force when the registry's lane has folded it, a moment later.
-Called by: the API (settings, keys, parked), the registry's lane (first values), the command line.
+Limits: it is in force when its home's owner, or the registry's, has folded it, a moment later.
+Called by: the API (settings, keys, contacts, sessions, parked), the registry's lane (first values), the
+command line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 from uuid_utils import compat
 
-from schemas import codec, commands, envelope, events, topics
+from schemas import codec, commands, envelope, events
 from streams import producer
 
 SOURCE: Final = commands.SOURCE
@@ -42,17 +43,21 @@ class Entry:
 
 
 def record(entry: Entry, now: datetime | None = None) -> producer.Record:
-    """The record of a fact; its time, unless it has one, is now."""
+    """The record of a fact; its time, unless it has one, is now.
+
+    Which partition of `facts` is left to Kafka, whose own for the key is the subject's home.
+    """
     now = now or datetime.now(UTC)
     event = events.EVENTS[entry.type]
-    assert event.registered, entry.type
+    assert event.attributed, entry.type
     data = codec.canonical(entry.content)
     written = envelope.Written(
         entry.id or str(compat.uuid7()), SOURCE, entry.type, entry.subject,
         envelope.format_time(entry.time or now), event.dataschema, msgspec.Raw(data),
         codec.digest(entry.type, data), envelope.format_time(now), entry.actor,
     )  # fmt: skip
-    return producer.Record(topics.REGISTRY, 0, entry.subject.encode(), envelope.write_fact(written))
+    partition = 0 if event.registered else None
+    return producer.Record(event.topic, partition, entry.subject.encode(), envelope.write_fact(written))
 
 
 async def append(way: Way, entries: Sequence[Entry]) -> None:
