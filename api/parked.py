@@ -37,8 +37,8 @@ MOST_IDS: Final = 10_000
 SECONDS: Final = 30
 MOST_SECONDS: Final = 600
 
-Door = Literal["email-activity", "contact-identity"]
-Topic = Literal["email-activity", "contact-identity", "facts", "commands", "registry"]
+Door = Literal["email-activity", "custom-events", "contact-identity"]
+Topic = Literal["email-activity", "custom-events", "contact-identity", "facts", "commands", "registry"]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

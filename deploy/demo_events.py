@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from schemas import envelope, topics
+from schemas import envelope, events
 
 # Part of every id: a history that is made otherwise is another history.
-EDITION: Final = 1
+EDITION: Final = 2
 MAIL: Final = "urn:example.org:mail"
 CRM: Final = "urn:example.org:crm"
 SECOND: Final = 1000
@@ -61,7 +61,7 @@ class Writer:
         """A good event; nothing of the time after the anchor is written."""
         if at > self.anchor:
             return
-        door = topics.EMAIL_ACTIVITY if kind.startswith("mail.") else topics.CONTACT_IDENTITY
+        door = events.EVENTS[kind].door or ""
         self.send(at, by_http, door, subject.encode(), self.encode(self.event(kind, subject, at, data)))
 
     def event(self, kind: str, subject: str, at: int, data: dict[str, Any]) -> Event:

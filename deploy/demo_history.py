@@ -183,6 +183,9 @@ class _Author:
             self.writer.write("mail.clicked", contact.subject, at, {"url": url}, mailing.by_http)
         else:
             self._mail("clicked", mailing, contact, at, url=url)
+        if self.dice.random() < 0.1:  # who came by the mail looks around
+            page = {"referrer": url, "title": "What we do", "url": "https://example.org/about"}
+            self.writer.write("page.viewed", contact.subject, at + 30 * SECOND, page, mailing.by_http)
 
     def _test_sends(self, mailing: Mailing, contacts: list[Contact]) -> None:
         """The staff look at each mailing before it goes out, and click in it."""

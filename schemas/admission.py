@@ -5,7 +5,8 @@ for any bytes, knows no clock and no network, and equal arguments give equal out
 makes). The first that fails decides:
   size (invalid); nesting, JSON, UTF-8 (undecodable); envelope (invalid), id and source (unstorable);
   type (unknown_type, wrong_door); version (newer_version, invalid); data (invalid, unstorable);
-  id, time (invalid, unstorable); subject (invalid, no_subject); time against the clock (future).
+  id, time (invalid, unstorable); subject (invalid, no_subject); undefined_event; time against the clock
+  (future).
 Limits: of two members with one name the last counts; nothing that is not declared is kept.
 Called by the API for HTTP (`door` None, with a `Fill`) and by `intake` for the doors.
 """
@@ -96,6 +97,7 @@ _NO_SUBJECT: Final = (
     "subject is neither contact:<id> nor session:<id>; the event waits until Heed can find its contact."
 )
 _ITSELF: Final = "data.into must be another contact than the one that the event is about."
+_UNDEFINED: Final = "no event of this name is defined: it is kept, and is taken once somebody has defined it."
 _RULES: Final = {
     "specversion": 'specversion must be "1.0": Heed takes CloudEvents 1.0.',
     "id": "id is required: a string of 1 to 256 characters that names this event of its source for ever.",
@@ -115,7 +117,7 @@ def admit(
     try:
         event = _read(raw)
         kind = _kind(event, door)
-        data = _data(event, kind)
+        data = b"" if kind.undefined else _data(event, kind)
         id, text = _named(event, at, door, fill)
         time = envelope.parse_time(text)
         subject = event.subject or ""
@@ -128,6 +130,8 @@ def admit(
             raise codec.Unreadable(Reason.INVALID, f"subject of {kind.name} must be {kinds}.")
         elif kind.name == "contact.merged" and links.is_to_itself(subject, data):
             raise codec.Unreadable(Reason.INVALID, _ITSELF)
+        elif kind.undefined:
+            reason, detail = Reason.UNDEFINED_EVENT, _UNDEFINED
         elif time > at + ahead:
             reason, detail = Reason.FUTURE, _FUTURE
         else:
@@ -200,7 +204,7 @@ def _kind(event: envelope.Incoming, door: str | None) -> events.EventType:
     kind = events.EVENTS.get(name)
     if events.is_own(name):
         raise codec.Unreadable(Reason.WRONG_DOOR, _OWN_TYPE)
-    if kind is None or not kind.built:
+    if kind is None or not (kind.built or kind.undefined):
         raise codec.Unreadable(Reason.UNKNOWN_TYPE, _NO_TYPE)
     if door is not None and door != kind.door:
         raise codec.Unreadable(Reason.WRONG_DOOR, f"events of this type come by the topic {kind.door}.")

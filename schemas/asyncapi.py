@@ -23,6 +23,7 @@ CLOUDEVENT: Final = "application/cloudevents+json"
 # What a topic is for; a topic without a line here is refused, so that none stays unexplained.
 _ABOUT: Final = {
     topics.EMAIL_ACTIVITY: "A door: what happened to mails, told by anyone.",
+    topics.CUSTOM_EVENTS: "A door: what happens on a site, told by anyone.",
     topics.CONTACT_IDENTITY: "A door: what is known about contacts, told by anyone.",
     topics.FACTS: "The log: every fact, in the home of its subject. Written by Heed alone.",
     topics.REGISTRY: "The log: what was decided for all of Heed, in one partition. Written by Heed alone.",

@@ -13,9 +13,8 @@ from typing import Final
 
 import msgspec
 
-from schemas import consent, identity, links, mail, registry, sessions, topics
+from schemas import consent, custom_events, identity, links, mail, registry, sessions, topics
 
-CUSTOM_EVENTS: Final = "custom-events"
 SNOOZE_CHANGES: Final = "snooze-changes"
 
 Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
@@ -26,7 +25,8 @@ class EventType:
     """A type: its door (None: Heed alone writes it), its topic in the log, its newest version and shape.
 
     `personal` names the fields that are to be sealed before they enter the log, once sealing exists;
-    `subjects` says whom an event can be about.
+    `subjects` says whom an event can be about. `undefined`: it names an event of an organisation's own, and
+    waits, parked, until that is defined (EVT-1); nothing can be defined yet.
     """
 
     name: str
@@ -36,6 +36,7 @@ class EventType:
     struct: type[msgspec.Struct] | None = None
     personal: tuple[str, ...] = ()
     subjects: tuple[str, ...] = (identity.CONTACT, identity.SESSION)
+    undefined: bool = False
     decode: Decode = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False, compare=False, default="")
 
@@ -97,6 +98,13 @@ _TYPES: Final = (
     _mail("clicked", mail.Clicked),
     _mail("unsubscribed", mail.Unsubscribed),
     _mail("complained", mail.Complained),
+    EventType(
+        "page.viewed",
+        topics.CUSTOM_EVENTS,
+        struct=custom_events.PageViewed,
+        personal=("referrer", "title", "url"),
+    ),
+    EventType("custom.received", topics.CUSTOM_EVENTS, undefined=True),
     _contact("deleted", topics.FACTS, identity.Deleted),
     _contact("restored", topics.FACTS, identity.Restored),
     _contact("consent_changed", topics.FACTS, consent.ConsentChanged),
@@ -107,16 +115,10 @@ _TYPES: Final = (
     _session("linked", topics.REGISTRY, links.SessionLinked),
     _session("unlinked", topics.REGISTRY, links.SessionUnlinked),
     *_later(
-        CUSTOM_EVENTS,
+        topics.CUSTOM_EVENTS,
         topics.FACTS,
-        "custom.received",
-        "page.viewed",
         "product.viewed",
         "basket.changed",
-    ),
-    *_later(
-        CUSTOM_EVENTS,
-        topics.FACTS,
         "favourite.changed",
         "order.placed",
         "order.returned",

@@ -13,7 +13,8 @@ from typing import Final
 
 EMAIL_ACTIVITY: Final = "email-activity"
 CONTACT_IDENTITY: Final = "contact-identity"
-DOORS: Final[tuple[str, ...]] = (EMAIL_ACTIVITY, CONTACT_IDENTITY)
+CUSTOM_EVENTS: Final = "custom-events"
+DOORS: Final[tuple[str, ...]] = (EMAIL_ACTIVITY, CUSTOM_EVENTS, CONTACT_IDENTITY)
 FACTS: Final = "facts"
 REGISTRY: Final = "registry"
 COMMANDS: Final = "commands"

@@ -21,7 +21,11 @@ ROWS = [
 
 
 def test_every_type_with_its_door_its_fields_and_its_schema() -> None:
-    rows = {row[0].strip("`"): row for row in ROWS if row[0].startswith(("`mail.", "`contact.", "`session."))}
+    rows = {
+        row[0].strip("`"): row
+        for row in ROWS
+        if row[0].startswith(("`mail.", "`page.", "`contact.", "`session."))
+    }
     assert list(rows) == [event.name for event in events.built()]
     for event in events.built():
         _, door, data, schema = rows[event.name]

@@ -22,6 +22,7 @@ import jsonschema
 
 SCHEMAS = Path(__file__).parent.parent.parent / "docs" / "schemas"
 MAIL = "email-activity"
+SITE = "custom-events"
 IDENTITY = "contact-identity"
 MAX_BYTES = 32_768
 MAX_DEPTH = 32
@@ -134,7 +135,7 @@ def _validators() -> dict[str, Any]:
 
 
 def _door(kind: str) -> str:
-    return MAIL if kind.startswith("mail.") else IDENTITY
+    return {"mail": MAIL, "page": SITE}.get(kind.partition(".")[0], IDENTITY)
 
 
 def _no_constant(name: str) -> NoReturn:

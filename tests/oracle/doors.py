@@ -23,11 +23,13 @@ MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
 LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
 CONTACT = frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"}) | LINKS
 CONTACT |= {"session.created", "session.started"}
-DOORS = {"email-activity": MAIL, "contact-identity": CONTACT}
+SITE = frozenset({"page.viewed"})  # custom.received is parked, as long as nothing can be defined
+DOORS = {"email-activity": MAIL, "custom-events": SITE, "contact-identity": CONTACT}
 SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 PLAIN = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 ADDRESS = re.compile(r"[a-z0-9.]+@[a-z0-9.]+", re.ASCII)
+TEXTS = ("mailing_id", "message_id", "url", "email", "title", "referrer")
 LIMIT = 32 * 1024
 
 
@@ -46,7 +48,7 @@ def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelt
     if not isinstance(event, dict) or len(raw) > LIMIT:
         return Verdict.BAD
     kind = event.get("type")
-    if not isinstance(kind, str) or kind not in MAIL | CONTACT or kind not in DOORS[door]:
+    if not isinstance(kind, str) or kind not in DOORS[door]:
         return Verdict.BAD
     subject = event.get("subject")
     if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):
@@ -92,14 +94,14 @@ def _plain_link(kind: str, subject: str, data: dict[str, Any]) -> bool:
 def _plain_data(kind: str, data: dict[str, Any]) -> bool:
     if kind == "contact.consent_changed":
         return data.get("level") in ("refused", "aggregate", "individual")
-    texts = [data[name] for name in ("mailing_id", "message_id", "url", "email") if name in data]
+    texts = [data[name] for name in TEXTS if name in data]
     if not all(isinstance(text, str) and PLAIN.fullmatch(text) for text in texts):
         return False
     if not isinstance(data.get("test", False), bool):
         return False
     if kind in MAIL_WITH_MAILING and "mailing_id" not in data:
         return False
-    if kind == "mail.clicked" and "url" not in data:
+    if kind in ("mail.clicked", "page.viewed") and "url" not in data:
         return False
     if kind != "mail.bounced":
         return True

@@ -26,6 +26,7 @@ DATA: dict[str, dict[str, Any]] = {
     "mail.clicked": {"mailing_id": "m1", "url": "https://example.org/a?b=c&d=é"},
     "mail.unsubscribed": {"mailing_id": "m1"},
     "mail.complained": {"mailing_id": "m1", "test": False},
+    "page.viewed": {"url": "https://example.org/a", "title": "A", "referrer": "https://example.org/"},
     "contact.deleted": {},
     "contact.restored": {},
     "contact.consent_changed": {"level": "aggregate"},
@@ -40,6 +41,8 @@ DATA: dict[str, dict[str, Any]] = {
 
 def door(name: str) -> str:
     """The door of a built type, as names.md has it."""
+    if name.startswith(("page.", "custom.")):
+        return "custom-events"
     return "email-activity" if name.startswith("mail.") else "contact-identity"
 
 

@@ -150,7 +150,7 @@ def test_every_reason_that_is_built_is_given(reason: Reason) -> None:
 
 @pytest.mark.parametrize("name", samples.DATA)
 def test_each_type_comes_by_its_door_alone(name: str) -> None:
-    for door in (*topics.DOORS, "custom-events", "facts"):
+    for door in (*topics.DOORS, "snooze-changes", "facts"):
         outcome = samples.admit(samples.event(name), door)
         if door == samples.door(name):
             assert isinstance(outcome, admission.Admitted)
@@ -284,3 +284,18 @@ def test_an_undo_names_a_link(link: Any) -> None:
     found = samples.rejected(samples.event("session.unlinked", data={"link": link}), "contact-identity")
     assert found.reason is Reason.INVALID
     assert found.detail.startswith("data.link must be an object with id (a string of 1 to 256 characters)")
+
+
+@pytest.mark.capability("EVT-1")
+def test_an_event_that_nobody_has_defined_waits_whole() -> None:
+    raw = samples.event("custom.received", data={"event": "seat_booked", "params": {"row": 5}})
+    found = samples.rejected(raw, "custom-events")
+    assert (found.reason, found.door, found.raw) == (
+        Reason.UNDEFINED_EVENT, "custom-events", samples.encode(raw)
+    )  # fmt: skip
+    by_http = samples.rejected(samples.event("custom.received", id=...), None)
+    assert by_http.reason in admission.PARKED_BY_HTTP
+    assert by_http.id is not None
+    assert samples.rejected(raw, "email-activity").reason == Reason.WRONG_DOOR
+    nobody = samples.rejected(samples.event("custom.received", subject=...), "custom-events")
+    assert nobody.reason == Reason.NO_SUBJECT

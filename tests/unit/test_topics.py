@@ -40,7 +40,14 @@ def test_home_is_the_partition_of_the_default_partitioner(subject: str, homes: i
 
 def test_topics_are_those_of_the_names() -> None:
     wanted = {topic.name: topic for topic in topics.all_topics(32)}
-    assert set(wanted) == {"email-activity", "contact-identity", "facts", "registry", "commands"}
+    assert set(wanted) == {
+        "email-activity",
+        "custom-events",
+        "contact-identity",
+        "facts",
+        "registry",
+        "commands",
+    }
     assert wanted["registry"].partitions == 1
     assert {topic.partitions for topic in wanted.values() if topic.name != "registry"} == {32}
     days = {name: int(topic.config["retention.ms"]) / 86_400_000 for name, topic in wanted.items()}
