@@ -68,6 +68,13 @@ CASES: dict[str, tuple[list[Envelope], Envelope, Envelope]] = {
     "event and a circle that closes": ([*HISTORY, merged(A, B, "l2")], clicked(A, "new"), merged(B, A, "l3")),
     "deletion of who is merged": (HISTORY, told("contact.deleted", B, "d"), merged(B, A)),
     "deletion of who is merged into": (HISTORY, told("contact.deleted", A, "d"), merged(B, A)),
+    "event and refusal of its contact": (
+        [*HISTORY, LINK], clicked(S, "new"), told("contact.consent_changed", A, "n", level="refused"),
+    ),
+    "event and consent of who belongs to its contact": (
+        [*HISTORY, merged(B, A), told("contact.consent_changed", B, "n", 2, level="refused")],
+        clicked(A, "new"), told("contact.consent_changed", B, "y", level="individual"),
+    ),
     "refusal of who is merged": (
         HISTORY, told("contact.consent_changed", B, "n", level="refused"), merged(B, A),
     ),
