@@ -57,12 +57,15 @@ class Writer:
         self.encode = msgspec.json.Encoder().encode
         self._seed, self._count = seed, 0
 
-    def write(self, kind: str, subject: str, at: int, data: dict[str, Any], by_http: bool) -> None:
-        """A good event; nothing of the time after the anchor is written."""
+    def write(
+        self, kind: str, subject: str, at: int, data: dict[str, Any], by_http: bool
+    ) -> tuple[str, str] | None:
+        """A good event; answers its source and id. Nothing of the time after the anchor is written."""
         if at > self.anchor:
-            return
-        door = events.EVENTS[kind].door or ""
-        self.send(at, by_http, door, subject.encode(), self.encode(self.event(kind, subject, at, data)))
+            return None
+        event, door = self.event(kind, subject, at, data), events.EVENTS[kind].door or ""
+        self.send(at, by_http, door, subject.encode(), self.encode(event))
+        return event.source, event.id
 
     def event(self, kind: str, subject: str, at: int, data: dict[str, Any]) -> Event:
         self._count += 1

@@ -2,8 +2,8 @@
 
 Promises: equal options and anchor give equal bytes in an equal order, so a history sent again is only
 duplicates. People differ (few click much, most rarely); an open goes before its click; nights are quiet.
-Among the good events are copies, late ones, copies that contradict, test mailings, deletions, restores, and
-rubbish of every kind.
+Among the good events are copies, late ones, copies that contradict, test mailings, deletions, restores,
+visits of nobody known, merges, consents (`demo_people`), and rubbish of every kind.
 
 Limits: everything stands in memory, some 450 bytes an event. Nobody in it is real: contacts are numbers,
 addresses end in example.org.
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from deploy import demo_trouble
+from deploy import demo_people, demo_trouble
 from deploy.demo_events import DAY, HOUR, MINUTE, MONTH, SECOND, Letter, Writer
 
 
@@ -90,10 +90,13 @@ class _Author:
 
     def letters(self) -> list[Letter]:
         contacts = self._contacts()
-        for mailing in self._mailings():
+        mailings = self._mailings()
+        for mailing in mailings:
             self._mailing(mailing, contacts)
             self._test_sends(mailing, contacts)
         self._presence(contacts)
+        people = [(contact.subject, contact.joined) for contact in contacts]
+        demo_people.tell(self.writer, people, [(mailing.id, mailing.at) for mailing in mailings])
         demo_trouble.copies(self.writer)
         demo_trouble.rubbish(self.writer, [contact.subject for contact in contacts])
         return self.writer.letters

@@ -121,6 +121,11 @@ def test_what_happens_is_like_what_happens(history: demo_history.History) -> Non
     assert kinds["mail.sent"] > kinds["mail.delivered"] > kinds["mail.opened"] > kinds["mail.clicked"]
     assert kinds["mail.bounced"] and kinds["mail.unsubscribed"] and tests
     assert kinds["contact.deleted"] > kinds["contact.restored"] > 0
+    assert (
+        kinds["page.viewed"] > kinds["session.started"] > kinds["session.created"] > kinds["session.linked"]
+    )
+    assert kinds["session.linked"] > 0 < kinds["contact.merged"]
+    assert kinds["contact.consent_changed"] > 0
     assert sum(hours[hour] for hour in range(6)) < sum(hours.values()) / 10
     unordered = [
         seen for seen in first.values() if seen.get("mail.opened", "") > seen.get("mail.clicked", "~")
