@@ -54,7 +54,7 @@ from api import (
     servers,
 )
 from schemas import errors, metrics, settings
-from streams import broker, producer, tracing, watchdog
+from streams import broker, master_key, process, producer, tracing, vault, watchdog
 
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = (
@@ -113,30 +113,35 @@ def _traced(request: HTTPScope) -> contextlib.AbstractContextManager[tracing.Spa
     return tracing.span("request", "server", parent)
 
 
-def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -> Litestar:
+def create_app(
+    chosen: settings.Settings, way: servers.Producer | None = None, keys: vault.Vault | None = None
+) -> Litestar:
     """The application; it connects while it runs. Raises `errors.Usage` when a setting is missing."""
     chosen.need("kafka", "postgres")
+    held = keys or vault.Vault(master_key.of(chosen), chosen.postgres)
     kafka = broker.of(chosen)
     log = servers.Log(kafka, way or producer.LogProducer(kafka, "heed-api", linger_ms=LINGER_MS))
     database = servers.Database(chosen.postgres)
     ahead = timedelta(seconds=chosen.ahead_seconds)
-    walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead)
+    walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead, keys=held)
 
     readiness = operations.Readiness(log, database, chosen.homes)
     required = chosen.keys == "required" or not _is_loopback(chosen.api_host)
-    keys = auth.Keys(database, log, required=required, rate=chosen.key_requests_per_second)
+    callers = auth.Keys(database, log, required=required, rate=chosen.key_requests_per_second)
 
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         dog = watchdog.Watchdog(chosen.watchdog_seconds, list)
         dog.start()
         try:
-            async with log, database, keys:
+            async with log, database, callers:
                 watching = asyncio.create_task(readiness.watch())
+                opening = asyncio.create_task(_opened(held, kafka, log))
                 try:
                     yield
                 finally:
                     watching.cancel()
+                    opening.cancel()
                     await walks.stop()
         finally:
             dog.stop()
@@ -153,16 +158,24 @@ def create_app(chosen: settings.Settings, way: servers.Producer | None = None) -
         debug=False,
     )
     app.state.parts = routing.Parts(
-        ingest.Ingest(log, chosen.homes, ahead),
+        ingest.Ingest(log, chosen.homes, ahead, held),
         log,
         database,
         readiness,
         event_trace.Tracing(chosen),
         chosen.homes,
         walks,
-        keys,
+        callers,
     )
     return app
+
+
+async def _opened(held: vault.Vault, kafka: broker.Broker, log: servers.Log) -> None:
+    """Fetch the installation's secret, once the servers are there; with the wrong master key this ends."""
+    try:
+        await held.wait(kafka, log.append)
+    except errors.Doubt as doubt:
+        process.die(doubt)
 
 
 class _Server(uvicorn.Server):

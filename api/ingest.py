@@ -23,7 +23,7 @@ from litestar import Request, Response
 
 from api import auth, bodies, problems, servers
 from schemas import admission, errors, metrics, topics
-from streams import judge, producer, tracing
+from streams import judge, producer, tracing, vault
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_KEY_CHARACTERS = 255
@@ -47,8 +47,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 class Ingest:
     """Takes the events of requests to the log; one a process, since it counts the bytes that wait."""
 
-    def __init__(self, log: servers.Log, homes: int, ahead: timedelta) -> None:
+    def __init__(self, log: servers.Log, homes: int, ahead: timedelta, keys: vault.Vault) -> None:
         self._log = log
+        self._vault = keys
         self._homes = homes
         self._ahead = ahead
         self._waiting = 0
@@ -85,11 +86,14 @@ class Ingest:
         """
         outcomes: list[Outcome] = []
         records: list[producer.Record] = []
+        secret = self._secret()
         for index, raw in enumerate(events):
             if index and index % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
             named = admission.Fill(fill.idempotency_key, index, fill.actor)
-            found = admission.admit(raw, at=at, door=None, homes=self._homes, ahead=self._ahead, fill=named)
+            found = admission.admit(
+                raw, at=at, door=None, homes=self._homes, ahead=self._ahead, secret=secret, fill=named
+            )
             if isinstance(found, admission.Admitted):
                 outcomes.append(Outcome(found.id, "accepted"))
                 records.append(judge.fact_record(found, trace=trace))
@@ -100,6 +104,13 @@ class Ingest:
                 metrics.REFUSED.labels(found.reason).inc()
                 outcomes.append(Outcome(found.id, "refused", found.reason, found.detail))
         return outcomes, records
+
+    def _secret(self) -> bytes:
+        """The installation's secret; raises `Problem` (503) in the first moments, before it was read."""
+        try:
+            return self._vault.secret
+        except errors.Away:
+            raise problems.Problem(problems.LOG_AWAY, "The topic keys has not been read yet.") from None
 
     async def _append(self, records: Sequence[producer.Record], size: int) -> None:
         """Returns when the log has all records; raises `Problem`: 503 Kafka away, 429 too much waits."""

@@ -27,7 +27,7 @@ from api import parameters, problems, servers
 from projections import database, tables
 from projections import parked as store
 from schemas import errors, topics
-from streams import discarding, producer
+from streams import discarding, producer, vault
 from streams import parked as driving
 
 PAGE_SIZE: Final = 100
@@ -181,8 +181,10 @@ async def one(database: servers.Database, id: str) -> dict[str, Any]:
 class Walks:
     """Walks over what is parked, each in a thread of its own; one of these a process."""
 
-    def __init__(self, log: servers.Log, dsn: str, *, homes: int, ahead: timedelta) -> None:
-        self._log, self._dsn = log, dsn
+    def __init__(
+        self, log: servers.Log, dsn: str, *, homes: int, ahead: timedelta, keys: vault.Vault
+    ) -> None:
+        self._log, self._dsn, self._vault = log, dsn, keys
         self._homes, self._ahead = homes, ahead
         self._running: set[asyncio.Future[None]] = set()
         self._stopping = threading.Event()
@@ -201,7 +203,9 @@ class Walks:
         report = driving.Report(dict.fromkeys((driving.DRIVEN, driving.PARKED, driving.GONE), 0))
 
         def step(connection: psycopg.Connection, append: driving.Append) -> driving.Step:
-            return driving.Driver(connection, append, homes=self._homes, ahead=self._ahead).step
+            return driving.Driver(
+                connection, append, homes=self._homes, ahead=self._ahead, keys=self._vault
+            ).step
 
         return await self._walk(wanted(body), step, report)
 

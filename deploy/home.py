@@ -7,6 +7,7 @@ files are ours alone. Called by `deploy.local`, `deploy.local_key`, `deploy.supe
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from deploy import processes
-from schemas import errors
+from schemas import errors, sealing
 
 STOP_SIGNALS: Final[Mapping[str, signal.Signals]] = {"postgres": signal.SIGINT}
 
@@ -103,6 +104,16 @@ class Home:
     def write_key(self, key: Mapping[str, str]) -> None:
         self._write("key.json", dict(key))
 
+    def master_key(self) -> Path:
+        """The file with this stack's master key, made at the first start; what is sealed is lost with it.
+
+        Another line put before the first is the key to come (`heed master-key rotate`).
+        """
+        path = self.path / "master-key"
+        if not path.exists():
+            self._replace(path, base64.b64encode(os.urandom(sealing.KEY_BYTES)).decode() + "\n")
+        return path
+
     def open_log(self) -> IO[bytes]:
         """What a detached `heed up` prints; the key stands in it, so it is its owner's alone."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -125,9 +136,11 @@ class Home:
             return None
 
     def _write(self, name: str, content: Any) -> None:
-        path = self.path / name
+        self._replace(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def _replace(self, path: Path, text: str) -> None:
         path.parent.mkdir(exist_ok=True)
         fresh = path.with_name(f".{path.name}.new")
         fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(content, indent=2) + "\n")
+        fresh.write_text(text)
         fresh.replace(path)

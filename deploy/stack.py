@@ -28,7 +28,7 @@ from deploy.kafka import Kafka
 from deploy.postgres import DASHBOARD_ROLE, Postgres
 from deploy.supervisor import Child, Supervisor
 from schemas import errors
-from schemas.settings import Settings
+from schemas.settings import MASTER_KEYS, Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 HEED: Final = Path(sys.executable).with_name("heed")
@@ -213,8 +213,10 @@ class Stack:
         self._supervisor.start(Child(role, name, port, log, launch))
 
     def _env(self, own: Mapping[str, str]) -> dict[str, str]:
+        held = any(getattr(self._settings, name) for name in MASTER_KEYS)
         return {
             **os.environ,
+            **({} if held else {"HEED_MASTER_KEY_FILE": str(self._home.master_key())}),
             "HEED_KAFKA": self._bootstrap,
             "HEED_POSTGRES": self._dsn,
             "HEED_HOME": str(self._home.path),

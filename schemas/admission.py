@@ -111,9 +111,13 @@ _RULES: Final = {
 
 
 def admit(
-    raw: bytes, *, at: datetime, door: str | None, homes: int, ahead: timedelta, fill: Fill | None = None
-) -> Outcome:
-    """Judge one event. `at`: its append time at `door`, or (no door) when HTTP accepted it; aware UTC."""
+    raw: bytes, *, at: datetime, door: str | None, homes: int, ahead: timedelta, secret: bytes,
+    fill: Fill | None = None,
+) -> Outcome:  # fmt: skip
+    """Judge one event. `at`: its append time at `door`, or (no door) when HTTP accepted it; aware UTC.
+
+    `secret` is the installation's, by which the digest is keyed.
+    """
     try:
         event = _read(raw)
         kind = _kind(event, door)
@@ -137,7 +141,8 @@ def admit(
         else:
             source = event.source or ""
             actor = fill.actor if fill is not None and kind.attributed else None
-            value = _written(kind, data, id, source, subject, text, time, at, actor)
+            digest = codec.digest(kind.name, data, secret)
+            value = _written(kind, data, digest, id, source, subject, text, time, at, actor)
             partition = topics.partition(kind.topic, subject, homes)
             trace = event.traceparent
             if trace is not None and _is_traceparent(trace) is None:
@@ -253,6 +258,7 @@ def _told(id: str) -> datetime | None:
 def _written(
     kind: events.EventType,
     data: bytes,
+    digest: str,
     id: str,
     source: str,
     subject: str,
@@ -264,7 +270,6 @@ def _written(
     """The record of the log."""
     if not envelope.is_canonical(text):
         text = envelope.format_time(time)
-    digest = codec.digest(kind.name, data)
     return envelope.write_fact(
         envelope.Written(
             id, source, kind.name, subject, text, kind.dataschema, msgspec.Raw(data), digest,

@@ -27,6 +27,7 @@ _ABOUT: Final = {
     topics.CONTACT_IDENTITY: "A door: what is known about contacts, told by anyone.",
     topics.FACTS: "The log: every fact, in the home of its subject. Written by Heed alone.",
     topics.REGISTRY: "The log: what was decided for all of Heed, in one partition. Written by Heed alone.",
+    topics.KEYS: "Subjects' keys, wrapped by the master key, or destroyed. Heed's own: no events.",
     topics.COMMANDS: "What fell due, told by Heed's timers. A copy, or a stranger's, changes nothing.",
 }
 _PARTITION_HEADERS: Final = {

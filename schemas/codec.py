@@ -78,10 +78,13 @@ def canonical(data: msgspec.Struct) -> bytes:
     return _encode(data)
 
 
-def digest(name: str, canonical_data: bytes) -> str:
-    """What contents are told apart by: BLAKE2b-128 over the canonical `{"data", "type"}`, 32 hex digits."""
+def digest(name: str, canonical_data: bytes, secret: bytes) -> str:
+    """What contents are told apart by: BLAKE2b-128 over the canonical `{"data", "type"}`, 32 hex digits.
+
+    Keyed by the installation's secret (up to 64 bytes): nobody else can try which content it stands for.
+    """
     whole = b'{"data":%b,"type":"%b"}' % (canonical_data, name.encode())
-    return hashlib.blake2b(whole, digest_size=16).hexdigest()
+    return hashlib.blake2b(whole, digest_size=16, key=secret).hexdigest()
 
 
 def key(source: str, id: str) -> str:

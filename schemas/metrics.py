@@ -19,7 +19,7 @@ import prometheus_client as prometheus
 from schemas import errors, events, topics
 
 HTTP: Final = "http"
-READERS: Final = ("intake", "fold", "registry")
+READERS: Final = ("intake", "fold", "registry", "keys")
 SCHEDULES: Final = ("refresh-expired", "run-queue")
 COMMAND_KINDS: Final = ("engagement.expire",)
 PARTS: Final = ("kafka", "postgres", "homes")

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import cronsim
 
-from schemas import errors
+from schemas import errors, sealing
 
 
 def _number(low: int, high: int) -> tuple[str, Callable[[str], int]]:
@@ -57,6 +57,11 @@ def _dsn(text: str) -> str:
     return text
 
 
+def _master_key(text: str) -> str:
+    sealing.parse_master_key(text)
+    return text
+
+
 # A setting that has a name of its own elsewhere, which is read where ours says nothing.
 STANDARD: Final = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
@@ -93,6 +98,7 @@ def _setting(
 
 _OF_TLS = ("kafka_ca_file", "kafka_certificate", "kafka_certificate_key")
 _OF_SASL = ("kafka_user", "kafka_password", "kafka_password_file")
+MASTER_KEYS: Final = ("master_key", "master_key_file", "master_key_kms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,18 @@ class Settings:
         None, ("a file", Path), "a file with that password, in its place"
     )
     postgres: str = _setting("", ("a DSN, as postgresql://user@host:5432/db", _dsn), "the database")
+    master_key: str = _setting(
+        "",
+        ("32 random bytes in base64, as `openssl rand -base64 32` prints them", _master_key),
+        "the master key, which wraps every other",
+        secret=True,
+    )
+    master_key_file: Path | None = _setting(
+        None, ("a file", Path), "a file with a master key a line: the first wraps, all of them open"
+    )
+    master_key_kms: str = _setting(
+        "", ("the name of an entry point of the group heed.master_key", str), "a KMS that has the master key"
+    )
     home: Path = _setting(Path(".heed"), ("a directory", Path), "where the local stack keeps its data")
     homes: int = _setting(8, _number(1, 1024), "partitions of the log; fixed once the topics exist")
     zone: str = _setting(
@@ -204,7 +222,7 @@ class Settings:
         return made
 
     def _agree(self) -> None:
-        """Settings of Kafka that contradict each other are errors.Usage: none is passed over in silence."""
+        """Settings that contradict each other are errors.Usage: none is passed over in silence."""
         protocol = f"HEED_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
         sasl = self.kafka_security_protocol.startswith("sasl")
         for kind, wanted, names in (
@@ -220,6 +238,9 @@ class Settings:
             raise errors.Usage(
                 "HEED_KAFKA_CERTIFICATE_KEY needs its certificate: set HEED_KAFKA_CERTIFICATE."
             )
+        ways = [variable(name) for name in MASTER_KEYS if getattr(self, name)]
+        if len(ways) > 1:
+            raise errors.Usage(f"{' and '.join(ways)} are both set: the master key comes from one of them.")
         if sasl and not (self.kafka_user and bool(self.kafka_password) != bool(self.kafka_password_file)):
             raise errors.Usage(
                 f"{protocol} needs HEED_KAFKA_USER, and either HEED_KAFKA_PASSWORD or "

@@ -17,6 +17,7 @@ CUSTOM_EVENTS: Final = "custom-events"
 DOORS: Final[tuple[str, ...]] = (EMAIL_ACTIVITY, CUSTOM_EVENTS, CONTACT_IDENTITY)
 FACTS: Final = "facts"
 REGISTRY: Final = "registry"
+KEYS: Final = "keys"
 COMMANDS: Final = "commands"
 
 DAY_MS: Final = 86_400_000
@@ -62,14 +63,25 @@ def partition(topic: str, subject: str, homes: int) -> int:
 
 
 def all_topics(homes: int) -> tuple[Topic, ...]:
-    """Every topic that Heed needs, with `homes` partitions; the registry has one, since its order is one."""
+    """Every topic that Heed needs, with `homes` partitions; registry and keys have one, for their order."""
     doors = tuple(Topic(name, homes, _config(DOOR_DAYS * DAY_MS)) for name in DOORS)
     return (
         *doors,
         Topic(FACTS, homes, _config(-1)),
         Topic(REGISTRY, 1, _config(-1)),
+        Topic(KEYS, 1, _COMPACTED),
         Topic(COMMANDS, homes, _config(COMMAND_DAYS * DAY_MS)),
     )
+
+
+# The last word on each key is kept for ever. What it replaced, as a key that was destroyed, is gone a day and
+# a record later.
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    "max.compaction.lag.ms": str(DAY_MS),
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+}
 
 
 def _config(retention_ms: int) -> dict[str, str]:

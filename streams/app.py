@@ -1,9 +1,8 @@
 """The worker: a Faust app whose agents hand batches to lanes.
 
-Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log and registry to
-rows and settings), one consumer group; positions live in PostgreSQL, what Kafka keeps of them is advice for
-lag tools. Its settings are pinned by `tests/unit/test_app.py`. SIGTERM finishes the transactions under way
-and leaves the group.
+Promises: two readers as ordinary agents, `intake` (doors to log or parked) and `fold` (log, registry and
+keys to tables), one consumer group; positions live in PostgreSQL, what Kafka keeps of them is advice for
+lag tools. SIGTERM finishes the transactions under way and leaves the group.
 Limits: classic group protocol, range assignor (all topics have as many partitions, so a home's stay
 together).
 Called by: `heed worker`.
@@ -18,7 +17,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 
-import faust
 import structlog
 from faust.types import TP
 
@@ -27,10 +25,13 @@ from schemas import errors, metrics, settings, topics
 from streams import (
     batches,
     broker,
+    faust_app,
     fold_loop,
     intake,
+    keys_loop,
     lanes,
     log,
+    master_key,
     outbox,
     parked_loop,
     process,
@@ -39,6 +40,7 @@ from streams import (
     schedules,
     topic_admin,
     tracing,
+    vault,
     watchdog,
 )  # fmt: skip
 
@@ -48,48 +50,16 @@ STOP_SECONDS = 8.0
 BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
 
 
-def faust_app(chosen: settings.Settings) -> faust.App:
-    """The Faust app with everything switched off that Heed does itself."""
-    app = faust.App(
-        chosen.group,
-        **broker.of(chosen).faust,
-        store="memory://",
-        key_serializer="raw",
-        value_serializer="raw",
-        datadir=str(chosen.home / "faust" / chosen.worker_name),
-        autodiscover=False,
-        web_enabled=False,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        table_standby_replicas=0,
-        processing_guarantee="at_least_once",
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=1 << 20,
-        consumer_metadata_max_age_ms=5_000,  # how soon a topic that was away is shared out again
-        consumer_group_instance_id=f"{chosen.group}-{chosen.worker_name}",
-        broker_client_id=f"heed-{chosen.worker_name}",
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=0.5,  # how soon a worker hears of a rebalance, for which all others wait
-        broker_rebalance_timeout=20.0,
-        broker_request_timeout=40.0,
-        broker_max_poll_records=batches.TARGET,
-        broker_max_poll_interval=300.0,
-        stream_buffer_maxsize=4,
-        stream_wait_empty=False,
-    )
-    app.transport = batches.Transport(app.conf.broker_consumer, app)
-    return app
-
-
 class Worker:
     """One worker process: the app, its lanes, the relay."""
 
     def __init__(self, chosen: settings.Settings) -> None:
         self.chosen = chosen
         self.kafka = broker.of(chosen)
-        self.app = faust_app(chosen)
+        self.app = faust_app.make(chosen)
         self.loop = asyncio.get_running_loop()
         self.wake = asyncio.Event()
+        self.vault = vault.Vault(master_key.of(chosen), chosen.postgres)
         self.out = producer.LogProducer(self.kafka, f"heed-{chosen.worker_name}")
         self.inspector = log.Inspector(self.kafka, self.loop)
         rate = error_rate.ErrorRate()
@@ -103,19 +73,20 @@ class Worker:
             for index in range(LANES)
         ]  # fmt: skip
         self.intake = intake.IntakeLane(
-            *common, homes=chosen.homes, ahead=timedelta(seconds=chosen.ahead_seconds),
+            *common, homes=chosen.homes, ahead=timedelta(seconds=chosen.ahead_seconds), keys=self.vault,
             out=self.out, loop=self.loop, highwater=self._highwater,
         )  # fmt: skip
         self.registry = registry_loop.RegistryLane(
             *common, chosen=chosen, stated=settings.stated(),
             out=self.out, loop=self.loop, highwater=self._highwater,
         )  # fmt: skip
-        self.lanes: list[lanes.Lane] = [self.intake, self.registry, *self.folds]
+        self.keys = keys_loop.KeysLane(*common, highwater=self._highwater)
+        self.lanes: list[lanes.Lane] = [self.intake, self.registry, self.keys, *self.folds]
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
         self.parked = parked_loop.ParkedLoop(
             chosen.worker_name, chosen.postgres, self.out, self.loop, self.intake,
             [self.registry, *self.folds], homes=chosen.homes,
-            ahead=timedelta(seconds=chosen.ahead_seconds), days=chosen.parked_days,
+            ahead=timedelta(seconds=chosen.ahead_seconds), days=chosen.parked_days, keys=self.vault,
         )  # fmt: skip
         eyes = watchdog.Eyes(self.kafka, chosen.postgres, chosen.worker_name)
         self.watchdog = watchdog.Watchdog(chosen.watchdog_seconds, self._standings, eyes)
@@ -129,7 +100,8 @@ class Worker:
     def _agents(self) -> None:
         schema = batches.Schema()
         doors = self.app.topic(*topics.DOORS, schema=schema, acks=False)
-        of_fold = self.app.topic(topics.FACTS, topics.COMMANDS, topics.REGISTRY, schema=schema, acks=False)
+        log_of_heed = (topics.FACTS, topics.COMMANDS, topics.REGISTRY, topics.KEYS)
+        of_fold = self.app.topic(*log_of_heed, schema=schema, acks=False)
 
         @self.app.agent(doors, name="intake")
         async def intake_agent(stream: Any) -> None:
@@ -203,6 +175,7 @@ class Worker:
 
     async def _start(self) -> None:
         await topic_admin.wait(self.kafka, self.chosen.homes)
+        await self.vault.wait(self.kafka, self.out.append)
         self._consumer().use(self.lanes, self.wake)
         for lane in self.lanes:
             lane.start()
@@ -255,7 +228,12 @@ class Worker:
                 await self._consumer().advise(nexts)
 
     def _readers(self) -> tuple[tuple[str, Sequence[lanes.Lane]], ...]:
-        return ("intake", [self.intake]), ("fold", self.folds), ("registry", [self.registry])
+        return (
+            ("intake", [self.intake]),
+            ("fold", self.folds),
+            ("registry", [self.registry]),
+            ("keys", [self.keys]),
+        )
 
     def _doubt_shorter_log(self, nexts: dict[TP, int]) -> None:
         now = self.loop.time()

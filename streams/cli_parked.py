@@ -22,7 +22,7 @@ import typer
 from projections import database
 from projections import parked as store
 from schemas import errors, topics
-from streams import broker, discarding, producer
+from streams import broker, discarding, master_key, producer, vault
 from streams import parked as driving
 from streams.console import Json, actor, answer, of_api, servers, table
 
@@ -43,10 +43,11 @@ Limit = Annotated[int, typer.Option(min=1, max=1000)]
 
 
 class Done(NamedTuple):
-    """A walk: what it is called when it is done, and what takes its steps."""
+    """A walk: what it is called when it is done, what takes its steps, and the keys that those need."""
 
     status: str
     make: Any
+    keys: vault.Vault | None = None
 
 
 @app.command("list")
@@ -130,10 +131,12 @@ def parked_redrive(
     settings = servers()
     ahead = timedelta(seconds=settings.ahead_seconds)
 
-    def make(connection: Any, append: driving.Append) -> driving.Step:
-        return driving.Driver(connection, append, homes=settings.homes, ahead=ahead).step
+    keys = vault.Vault(master_key.of(settings), settings.postgres)
 
-    _walk(settings, which, Done(driving.DRIVEN, make), after, as_json)
+    def make(connection: Any, append: driving.Append) -> driving.Step:
+        return driving.Driver(connection, append, homes=settings.homes, ahead=ahead, keys=keys).step
+
+    _walk(settings, which, Done(driving.DRIVEN, make, keys), after, as_json)
 
 
 @app.command("discard")
@@ -187,6 +190,8 @@ async def _run(
             driving.walk(connection, which, step, report, after=after, stopped=stop.is_set)
 
     try:
+        if done.keys is not None:
+            await done.keys.open(broker.of(settings), out.append)
         await asyncio.to_thread(walk)
     finally:
         await out.stop()

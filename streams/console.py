@@ -50,6 +50,9 @@ def chosen(*needed: str) -> settings.Settings:
             "HEED_POSTGRES": told["dsn"],
             "HEED_GROUP": told["group"],
         } | env
+        key = stack.with_name("master-key")
+        if key.is_file() and not any(env.get(settings.variable(name)) for name in settings.MASTER_KEYS):
+            env["HEED_MASTER_KEY_FILE"] = str(key)
     return settings.Settings.load(env).need(*needed)
 
 

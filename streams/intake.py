@@ -19,7 +19,7 @@ from faust.types import TP
 
 from projections import database, parked, positions, records
 from schemas import metrics, topics
-from streams import claims, judge, lanes, log, producer, tracing
+from streams import claims, judge, lanes, log, producer, tracing, vault
 
 READER = "intake"
 
@@ -39,12 +39,13 @@ class IntakeLane(lanes.Lane):
         *,
         homes: int,
         ahead: timedelta,
+        keys: vault.Vault,
         out: producer.LogProducer,
         loop: asyncio.AbstractEventLoop,
         highwater: Callable[[TP], int | None],
     ) -> None:
         super().__init__(READER, owner, dsn, inspector, wake)
-        self.homes, self.ahead = homes, ahead
+        self.homes, self.ahead, self._vault = homes, ahead, keys
         self._out, self._loop = out, loop
         self._highwater = highwater
 
@@ -57,10 +58,11 @@ class IntakeLane(lanes.Lane):
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
         admitted: list[producer.Record] = []
         asides: list[records.Aside] = []
+        secret = self._vault.secret
         with tracing.batch(READER, spans) as told:
             for tp, span in spans.items():
                 for record in span.records:
-                    judge.record(record, tp.topic, self.homes, self.ahead, admitted, asides)
+                    judge.record(record, tp.topic, self.homes, self.ahead, secret, admitted, asides)
             told.link(tracing.of_records(admitted))
             told.tell({"admitted": len(admitted), "parked": len(asides)})
             if admitted:

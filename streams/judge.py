@@ -19,6 +19,7 @@ def record(
     door: str,
     homes: int,
     ahead: timedelta,
+    secret: bytes,
     admitted: list[producer.Record],
     asides: list[records.Aside],
 ) -> None:
@@ -27,7 +28,9 @@ def record(
         asides.append(unread(found, door))
         return
     appended = datetime.fromtimestamp(found.timestamp / 1000, UTC)
-    outcome = admission.admit(found.value or b"", at=appended, door=door, homes=homes, ahead=ahead)
+    outcome = admission.admit(
+        found.value or b"", at=appended, door=door, homes=homes, ahead=ahead, secret=secret
+    )
     if isinstance(outcome, admission.Admitted):
         admitted.append(fact_record(outcome, found.partition, found.offset))
     else:

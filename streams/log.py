@@ -25,7 +25,7 @@ from projections import positions, records
 from schemas import errors, topics
 from streams import broker
 
-FOR_EVER = frozenset({topics.FACTS, topics.REGISTRY})
+FOR_EVER = frozenset({topics.FACTS, topics.REGISTRY, topics.KEYS})
 MAY_EXPIRE = frozenset({topics.COMMANDS})
 WAIT = 10.0
 

@@ -29,7 +29,7 @@ def accept(chosen: settings.Settings, topic: str) -> dict[int, int]:
     """Move the readers of a topic to where it begins; answers how many records each partition lost."""
     if topic not in {one.name for one in topics.all_topics(chosen.homes)}:
         raise errors.Usage("That is no topic of Heed's: `heed topics check` knows them.")
-    table = "heed_ops.position" if topic in topics.DOORS else "heed_data.position"
+    table = "heed_ops.position" if topic in (*topics.DOORS, topics.KEYS) else "heed_data.position"
     firsts = asyncio.run(_firsts(chosen, topic))
     lost: dict[int, int] = {}
     with database.connect(chosen.postgres, database.LIVE_PATH, "heed topics accept-loss") as connection:

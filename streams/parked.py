@@ -23,7 +23,7 @@ import psycopg
 
 from projections import database, parked, records
 from schemas import admission, errors, metrics, topics
-from streams import judge, producer
+from streams import judge, producer, vault
 
 MOST_OUTCOMES: Final = 10_000
 OWNER_SECONDS: Final = 5.0  # what an owner has to fold what it was asked for
@@ -119,10 +119,16 @@ class Driver:
     """Drives records again, over one connection that nobody else uses meanwhile."""
 
     def __init__(
-        self, connection: psycopg.Connection, append: Append, *, homes: int, ahead: timedelta
+        self,
+        connection: psycopg.Connection,
+        append: Append,
+        *,
+        homes: int,
+        ahead: timedelta,
+        keys: vault.Vault,
     ) -> None:
         self._connection, self._append = connection, append
-        self._homes, self._ahead = homes, ahead
+        self._homes, self._ahead, self._vault = homes, ahead, keys
 
     def step(self, ids: Sequence[int]) -> list[Outcome]:
         """Drive these again; blocks for the log, and for the owners of what stands on it.
@@ -173,7 +179,9 @@ class Driver:
         assert one.door is not None
         if one.door not in topics.DOORS:
             return records.Aside(one.reason, _NO_DOOR, *one.place, b"")
-        outcome = admission.admit(one.value, at=at, door=one.door, homes=self._homes, ahead=self._ahead)
+        outcome = admission.admit(
+            one.value, at=at, door=one.door, homes=self._homes, ahead=self._ahead, secret=self._vault.secret
+        )
         if isinstance(outcome, admission.Admitted):
             return judge.fact_record(outcome, one.partition, one.offset)
         return judge.rejected(outcome, *one.place)

@@ -24,7 +24,7 @@ from faust.types import TP
 from projections import database, parked, parked_again
 from schemas import metrics, topics
 from streams import parked as driving
-from streams import parked_fold, producer, server_loop
+from streams import parked_fold, producer, server_loop, vault
 
 LOOK: Final = 0.25  # seconds between looks for what has become due
 EXPIRY_SECONDS: Final = 60.0
@@ -60,12 +60,13 @@ class ParkedLoop(server_loop.ServerLoop):
         homes: int,
         ahead: timedelta,
         days: int,
+        keys: vault.Vault,
     ) -> None:
         super().__init__("parked")
         self._owner, self._dsn, self._days = owner, dsn, days
         self._append = lambda records: out.append_from_thread(records, loop)
         self._intake, self._readers = intake, readers
-        self._homes, self._ahead = homes, ahead
+        self._homes, self._ahead, self._vault = homes, ahead, keys
         self._claims: dict[int, int] = {}
         self._unread: Places = set()  # claimed, and not yet looked through for what can be read by now
         self._expired = float("-inf")
@@ -143,4 +144,6 @@ class ParkedLoop(server_loop.ServerLoop):
         return True
 
     def _driver(self, connection: psycopg.Connection) -> driving.Driver:
-        return driving.Driver(connection, self._append, homes=self._homes, ahead=self._ahead)
+        return driving.Driver(
+            connection, self._append, homes=self._homes, ahead=self._ahead, keys=self._vault
+        )

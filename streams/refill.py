@@ -1,11 +1,12 @@
 """`heed topics refill`: the log written anew from what PostgreSQL holds, after Kafka was lost.
 
-Promises: every fact and every fact of the registry goes onto an empty log, each into its home, acknowledged;
-and so does what was parked there because this Heed is too old for it, which is then parked at its new place
-as well. The log is a set, so neither their new order nor a fact written twice changes any row. Then the
-readers begin at the start of what is there: facts are duplicates to them; so do old tables and those of a
-replay, when they are gone on with. Interrupted, it begins again when it is run again. Refused, with the
-figures, while a worker lives and while the log still reaches to where it was read.
+Promises: every key, every fact and every fact of the registry goes onto an empty log, each into its home,
+acknowledged, keys before what they seal; and so does what was parked there because this Heed is too old for
+it, which is then parked at its new place as well. The log is a set, so neither their new order nor a fact
+written twice changes any row. Then the readers begin at the start of what is there: facts are duplicates to
+them; so do old tables and those of a replay, when they are gone on with. Interrupted, it begins again when it
+is run again. Refused, with the figures, while a worker lives and while the log still reaches to where it was
+read.
 Limits: what stood unread on the lost topics is lost: their senders send it again. Where a fact came from
 (its door, its traceparent) is not written again.
 Called by: `heed topics refill`.
@@ -24,7 +25,7 @@ import psycopg
 
 from projections import database, pairs
 from projections.migrations import sql
-from schemas import codec, envelope, errors, events, settings, topics
+from schemas import codec, envelope, errors, events, sealing, settings, topics
 from streams import broker, log, producer
 
 STEP: Final = 2000
@@ -43,6 +44,7 @@ FACTS: Final = """
 select subject, source, id, type, time, version, digest, accepted, actor, data from heed_data.fact
 order by subject, key
 """
+KEYS: Final = "select kid, wrapped, master from heed_ops.data_key order by off"
 REGISTRY: Final = """
 select subject, source, id, type, time, version, digest, accepted, actor, data::text from heed_data.registry
 order by off
@@ -114,11 +116,12 @@ async def _write(
     chosen: settings.Settings, connection: psycopg.Connection, told: Callable[[int], None]
 ) -> dict[str, int]:
     out = producer.LogProducer(broker.of(chosen), "heed-refill", linger_ms=5)
-    counts = {topics.FACTS: 0, topics.REGISTRY: 0}
+    counts = {topics.KEYS: 0, topics.FACTS: 0, topics.REGISTRY: 0}
+    parts = ((topics.KEYS, KEYS), (topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS), (None, UNREAD))
     try:
-        for topic, statement in ((topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS), (None, UNREAD)):
+        for topic, statement in parts:
             for rows in _steps(connection, statement):
-                found = [_unread(row) if topic is None else _record(row, topic, chosen.homes) for row in rows]
+                found = [_record(row, topic, chosen.homes) for row in rows]
                 await out.append(found, timeout=60)
                 for record in found:
                     counts[record.topic] += 1
@@ -135,7 +138,21 @@ def _steps(connection: psycopg.Connection, statement: str) -> Iterator[list[tupl
             yield rows
 
 
-def _record(row: tuple[Any, ...], topic: str, homes: int) -> producer.Record:
+def _record(row: tuple[Any, ...], topic: str | None, homes: int) -> producer.Record:
+    """A row as the log had it."""
+    if topic is None:
+        return _unread(row)
+    return _key(row) if topic == topics.KEYS else _fact(row, topic, homes)
+
+
+def _key(row: tuple[Any, ...]) -> producer.Record:
+    """A key as it was wrapped, or that it is destroyed."""
+    kid, wrapped, master = row
+    value = sealing.write_destroyed(kid) if wrapped is None else sealing.write_kept(kid, wrapped, master)
+    return producer.Record(topics.KEYS, 0, kid.encode(), value)
+
+
+def _fact(row: tuple[Any, ...], topic: str, homes: int) -> producer.Record:
     """A fact as the log had it: of its version, with the digest and the acceptance that it had."""
     subject, source, id_, type_, time, version, digest, accepted, actor, data = row
     written = envelope.Written(

@@ -51,10 +51,11 @@ def record(entry: Entry, now: datetime | None = None) -> producer.Record:
     event = events.EVENTS[entry.type]
     assert event.attributed, entry.type
     data = codec.canonical(entry.content)
+    # The digest of what Heed itself decides needs no key: nothing personal stands there that could be tried.
     written = envelope.Written(
         entry.id or str(compat.uuid7()), SOURCE, entry.type, entry.subject,
         envelope.format_time(entry.time or now), event.dataschema, msgspec.Raw(data),
-        codec.digest(entry.type, data), envelope.format_time(now), entry.actor,
+        codec.digest(entry.type, data, b""), envelope.format_time(now), entry.actor,
     )  # fmt: skip
     partition = 0 if event.registered else None
     return producer.Record(event.topic, partition, entry.subject.encode(), envelope.write_fact(written))

@@ -106,7 +106,9 @@ class Cluster:
         owners = self.owners()
         if len(owners) != sum(topic.partitions for topic in topics.all_topics(stack.HOMES)):
             return False
-        owners = {name: owner for name, owner in owners.items() if name[0] != topics.REGISTRY}
+        owners = {
+            name: owner for name, owner in owners.items() if name[0] not in (topics.REGISTRY, topics.KEYS)
+        }
         of_home: dict[int, set[str]] = {}
         for (_, part), owner in owners.items():
             of_home.setdefault(part, set()).add(owner)

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -32,7 +32,7 @@ from deploy.kafka import Kafka
 from deploy.postgres import Postgres
 from deploy.processes import free_ports, spawn
 from schemas import topics
-from tests import postgres15
+from tests import keyring, postgres15
 
 ROOT = Path(__file__).resolve().parent.parent
 HEED = Path(sys.executable).with_name("heed")
@@ -104,7 +104,10 @@ def running_servers() -> Iterator[Servers]:
 
 
 def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: float = 30) -> None:
-    """Deletes these topics and makes them anew, empty; waits until every partition has a leader."""
+    """Deletes these topics and makes them anew, empty; waits until every partition has a leader.
+
+    In `keys` then stands the secret of tests, so that digests can be foretold.
+    """
     delete_topics(bootstrap, wanted, timeout)
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
     until = time.monotonic() + timeout
@@ -116,6 +119,11 @@ def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: f
     while not all(_led(admin, topic) for topic in wanted):
         assert time.monotonic() < until, f"topics {wanted} got no leaders"
         time.sleep(0.05)
+    if any(topic.name == topics.KEYS for topic in wanted):
+        key, value = keyring.secret_record()
+        producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
+        producer.produce(topics.KEYS, value, key)
+        assert producer.flush(timeout) == 0
 
 
 def delete_topics(bootstrap: str, unwanted: tuple[topics.Topic, ...], timeout: float = 30) -> None:
@@ -253,7 +261,12 @@ class Launcher:
 
 
 def servers_env(bootstrap: str, dsn: str) -> dict[str, str]:
-    return {"HEED_KAFKA": bootstrap, "HEED_POSTGRES": dsn, "HEED_HOMES": str(HOMES)}
+    return {
+        "HEED_KAFKA": bootstrap,
+        "HEED_POSTGRES": dsn,
+        "HEED_HOMES": str(HOMES),
+        "HEED_MASTER_KEY": keyring.MASTER_TEXT,
+    }
 
 
 def clean_env(env: Mapping[str, str]) -> dict[str, str]:

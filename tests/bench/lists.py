@@ -28,6 +28,7 @@ from deploy import processes
 from deploy.postgres import Postgres
 from projections.migrations import apply
 from schemas import settings
+from tests import keyring
 
 HOMES: Final = 8
 PAGES: Final = 5
@@ -73,7 +74,7 @@ cross join lateral (
 
 async def measure(dsn: str, requests: int) -> dict[str, list[float]]:
     """Seconds of each request, by pair."""
-    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn))
+    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn), keys=keyring.held())
     transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
     took: dict[str, list[float]] = {pair: [] for pair in PAIRS}
     behind: dict[str, str | None] = dict.fromkeys(PAIRS)

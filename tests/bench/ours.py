@@ -26,7 +26,8 @@ from faust.types import TP
 from projections import fold, positions
 from schemas import settings, topics
 from streams import app as worker_app
-from streams import batches, broker, claims, fold_loop, intake, lanes, log, process, topic_admin
+from streams import batches, broker, claims, faust_app, fold_loop, intake, lanes, log, process, topic_admin
+from tests import keyring
 from tests.bench import meter, sinks
 
 LANES = 2
@@ -118,13 +119,13 @@ def configured(spec: dict[str, Any]) -> settings.Settings:
     (folder / "faust" / "worker-1").mkdir(parents=True, exist_ok=True)
     return settings.Settings(
         kafka=spec["kafka"], postgres=spec["dsn"], home=folder, homes=spec["homes"],
-        group=f"bench-{uuid.uuid4().hex[:8]}",
+        group=f"bench-{uuid.uuid4().hex[:8]}", master_key=keyring.MASTER_TEXT,
     )  # fmt: skip
 
 
 async def _lanes(chosen: settings.Settings, spec: dict[str, Any], counted: meter.Meter) -> None:
     loop = asyncio.get_running_loop()
-    app = worker_app.faust_app(chosen)
+    app = faust_app.make(chosen)
     wake = asyncio.Event()
     used: list[Any] = [Noop(counted)]
     if spec["mode"] == "counter":

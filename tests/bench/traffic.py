@@ -17,6 +17,7 @@ import msgspec
 from confluent_kafka import KafkaError, Producer
 
 from schemas import admission, envelope
+from tests import keyring
 from tests.bench import prefill
 
 Keyed = tuple[bytes, int, bytes]  # key, partition, value
@@ -84,7 +85,9 @@ def facts(kind: str, count: int, seed: int, homes: int, among: int = prefill.CON
     now = datetime.now(UTC)
     made: list[Keyed] = []
     for subject, raw in events(kind, count, seed, among):
-        outcome = admission.admit(raw, at=now, door="email-activity", homes=homes, ahead=timedelta(minutes=5))
+        outcome = admission.admit(
+            raw, at=now, door="email-activity", homes=homes, ahead=timedelta(minutes=5), secret=keyring.SECRET
+        )
         assert isinstance(outcome, admission.Admitted), outcome
         made.append((subject.encode(), outcome.partition, outcome.value))
     return made

@@ -88,7 +88,7 @@ def test_the_channels_are_the_topics_with_their_settings() -> None:
     for topic in topics.all_topics(8):
         channel = DOCUMENT["channels"][topic.name]
         kafka = channel["bindings"]["kafka"]
-        config = dict(kafka["topicConfiguration"], **{"cleanup.policy": "delete"})
+        config = dict(kafka["topicConfiguration"], **{"cleanup.policy": topic.config["cleanup.policy"]})
         assert {name: str(value) for name, value in config.items()} == topic.config
         assert kafka.get("partitions", 8) == topic.partitions
         assert channel["address"] == topic.name

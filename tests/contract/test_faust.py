@@ -31,7 +31,7 @@ from faust.types import TP, ConsumerMessage
 
 from projections import records
 from schemas import settings
-from streams import app, batches, fetches, wire
+from streams import batches, faust_app, fetches, wire
 from tests import bombs
 
 TP0 = TopicPartition("t", 0)
@@ -191,7 +191,7 @@ def test_an_endless_poll_interval_never_leaves_the_group() -> None:
 async def test_what_we_change_on_the_consumer_is_there_and_is_not_used_before_its_start(
     tmp_path: Path,
 ) -> None:
-    made: Any = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
+    made: Any = faust_app.make(settings.Settings(kafka="a:9092", home=tmp_path))
     theirs = driver.AIOKafkaConsumerThread._create_worker_consumer(made.consumer._thread, made.transport)
     ours = made.consumer._thread._create_worker_consumer(made.transport)
     try:
@@ -285,7 +285,7 @@ _NO_LANE = _NoLane()
 @pytest.fixture
 async def consumer(tmp_path: Path) -> AsyncIterator[Any]:
     """Our consumer without a broker."""
-    made: Any = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path))
+    made: Any = faust_app.make(settings.Settings(kafka="a:9092", home=tmp_path))
     yield made.consumer
     made.consumer._thread.thread_loop.close()
 

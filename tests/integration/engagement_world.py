@@ -18,6 +18,7 @@ from psycopg import rows
 
 from api import app
 from schemas import settings
+from tests import keyring
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -52,7 +53,7 @@ def connected(dsn: str) -> psycopg.Connection[rows.DictRow]:
 @asynccontextmanager
 async def api(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
     """The application in this loop; its log is never asked."""
-    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn))
+    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn), keys=keyring.held())
     transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
     async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
         yield client

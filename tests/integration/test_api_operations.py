@@ -12,12 +12,12 @@ from psycopg import rows
 
 from api import app
 from schemas import settings
-from tests import stack
+from tests import keyring, stack
 
 
 @asynccontextmanager
 async def api(dsn: str, bootstrap: str = "127.0.0.1:1") -> AsyncIterator[httpx.AsyncClient]:
-    served = app.create_app(settings.Settings(kafka=bootstrap, postgres=dsn))
+    served = app.create_app(settings.Settings(kafka=bootstrap, postgres=dsn), keys=keyring.held())
     transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
     async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
         yield client

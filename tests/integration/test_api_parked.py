@@ -19,6 +19,7 @@ from psycopg import rows
 from api import app, parked
 from schemas import settings
 from streams import producer
+from tests import keyring
 from tests.unit import samples
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -51,7 +52,9 @@ class Kept:
 
 @asynccontextmanager
 async def api(dsn: str, log: Kept | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    served = app.create_app(settings.Settings(kafka="127.0.0.1:1", postgres=dsn), log or Kept())
+    served = app.create_app(
+        settings.Settings(kafka="127.0.0.1:1", postgres=dsn), log or Kept(), keyring.held()
+    )
     transport = httpx.ASGITransport(served)  # type: ignore[arg-type]
     async with served.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://heed") as client:
         yield client

@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas import admission
-from tests import stack
+from tests import keyring, stack
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "produce_kafka.py"
 
@@ -38,7 +38,9 @@ def test_a_plain_kafka_client_is_enough(topics: str) -> None:
         appended = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
     finally:
         consumer.close()
-    outcome = admission.admit(value, at=appended, door=door, homes=stack.HOMES, ahead=timedelta(seconds=300))
+    outcome = admission.admit(
+        value, at=appended, door=door, homes=stack.HOMES, ahead=timedelta(seconds=300), secret=keyring.SECRET
+    )
     assert isinstance(outcome, admission.Admitted), outcome
     # Its default partitioner is not Kafka's murmur2: the home follows from the subject alone.
     assert outcome.subject == "contact:grace"

@@ -16,7 +16,7 @@ from api import app, bodies, engagement_list, explain, ingest, parked, problems,
 from deploy.processes import free_ports
 from schemas import admission, errors, identity, settings, topics
 from streams import wire
-from tests import limits, stack
+from tests import keyring, limits, stack
 from tests.unit import samples, test_api_events
 
 PAGE = stack.ROOT / "docs" / "limits.md"
@@ -28,7 +28,10 @@ def ways(servers: stack.Servers, module_database: str) -> Iterator[limits.Ways]:
     stack.recreate_topics(servers.bootstrap, topics.all_topics(stack.HOMES))
     chosen = settings.Settings(kafka="127.0.0.1:1", postgres=module_database)
     port = free_ports(1)[0]
-    with stack.Launcher() as launch, TestClient(app.create_app(chosen, test_api_events.Kept())) as client:
+    with (
+        stack.Launcher() as launch,
+        TestClient(app.create_app(chosen, test_api_events.Kept(), keyring.held())) as client,
+    ):
         launch.api("127.0.0.1:1", module_database, port).wait_for("listening")
         yield limits.Ways(client, port, servers.bootstrap, module_database)
 

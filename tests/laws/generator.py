@@ -25,6 +25,8 @@ import rfc8785
 from hypothesis import strategies as st
 from whenever import PlainDateTime
 
+from tests import keyring
+
 MAIL_DOOR, IDENTITY_DOOR = "email-activity", "contact-identity"
 KINDS = (
     "mail.clicked", "mail.clicked", "mail.clicked", "mail.delivered", "mail.delivered", "mail.opened",
@@ -172,8 +174,9 @@ def envelope(event: Told, accepted: datetime) -> dict[str, Any]:
 
 
 def digest(kind: str, data: dict[str, Any]) -> str:
-    """BLAKE2b-128 over the canonical JSON of type and data."""
-    return hashlib.blake2b(rfc8785.dumps({"data": data, "type": kind}), digest_size=16).hexdigest()
+    """BLAKE2b-128 over the canonical JSON of type and data, keyed."""
+    whole = rfc8785.dumps({"data": data, "type": kind})
+    return hashlib.blake2b(whole, digest_size=16, key=keyring.SECRET).hexdigest()
 
 
 def rubbish(now: datetime = NOW) -> list[Sent]:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 
 from schemas import admission
-from tests import oracle
+from tests import keyring, oracle
 from tests.laws import generator
 
 
 def admitted(sent: generator.Sent) -> dict[str, object] | str:
-    outcome = admission.admit(sent.raw, at=sent.at, door=sent.door, homes=8, ahead=generator.AHEAD)
+    outcome = admission.admit(
+        sent.raw, at=sent.at, door=sent.door, homes=8, ahead=generator.AHEAD, secret=keyring.SECRET
+    )
     if isinstance(outcome, admission.Rejected):
         return str(outcome.reason)
     envelope: dict[str, object] = json.loads(outcome.value)

@@ -23,7 +23,7 @@ from confluent_kafka import Producer
 
 from tests import traffic
 from tests.laws import generator
-from tests.oracle import audit, model
+from tests.oracle import model
 from tests.soak import history
 
 TIMERS = "timer-"  # contacts with a single click whose window ends during the run
@@ -117,7 +117,7 @@ def _fact(told: generator.Told) -> model.Fact:
         id=told.id,
         type=told.kind,
         time=(told.time - model.EPOCH) // model.MILLISECOND,
-        digest=audit.digest(told.kind, data),
+        digest=generator.digest(told.kind, data),
         mailing=data.get("mailing_id"),
         test=data.get("test") is True,
     )

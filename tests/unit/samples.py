@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schemas import admission
+from tests import keyring
 
 AT = datetime(2026, 11, 22, 14, 39, 47, 123_000, tzinfo=UTC)
 AHEAD = timedelta(seconds=300)
@@ -76,7 +77,9 @@ def admit(
 ) -> admission.Outcome:
     """The outcome of an event, given as bytes or as a value."""
     whole = raw if isinstance(raw, bytes) else encode(raw)
-    return admission.admit(whole, at=AT, door=door, homes=HOMES, ahead=AHEAD, fill=fill)
+    return admission.admit(
+        whole, at=AT, door=door, homes=HOMES, ahead=AHEAD, secret=keyring.SECRET, fill=fill
+    )
 
 
 def admitted(

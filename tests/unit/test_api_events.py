@@ -18,6 +18,7 @@ from litestar.testing import TestClient
 from api import app, ingest, problems
 from schemas import envelope, errors, metrics, settings, topics
 from streams import producer
+from tests import keyring
 
 JSON = {"content-type": "application/json"}
 BATCH = {"content-type": "application/cloudevents-batch+json"}
@@ -51,7 +52,7 @@ def log() -> Kept:
 
 def application(log: Kept) -> Litestar:
     chosen = settings.Settings(kafka="127.0.0.1:1", postgres="postgresql://nobody@127.0.0.1:1/none")
-    return app.create_app(chosen, log)
+    return app.create_app(chosen, log, keyring.held())
 
 
 @pytest.fixture

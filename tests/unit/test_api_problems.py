@@ -15,6 +15,7 @@ from litestar.testing import TestClient
 
 from api import app, bodies, engagement, openapi, problems, routing
 from schemas import errors, settings
+from tests import keyring
 
 WORD = "tattle-9f3"  # whatever is sent carries it; nothing that is answered may
 DOCS = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -74,7 +75,7 @@ class Open:
 @pytest.fixture(scope="module")
 def application() -> Litestar:
     chosen = settings.Settings(kafka="127.0.0.1:1", postgres="postgresql://nobody@127.0.0.1:1/none")
-    made = app.create_app(chosen, Silent())
+    made = app.create_app(chosen, Silent(), keyring.held())
     object.__setattr__(made.state.parts, "keys", Open())
     return made
 

@@ -12,13 +12,13 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from projections import fold
 from schemas import settings, topics
-from streams import app, batches, fold_loop, intake
+from streams import app, batches, faust_app, fold_loop, intake
 
 
 @pytest.fixture
 async def made(tmp_path: Path) -> AsyncIterator[Any]:
     chosen = settings.Settings(kafka="a:9092,b:9093", group="g", worker_name="worker-7", home=tmp_path)
-    made: Any = app.faust_app(chosen)
+    made: Any = faust_app.make(chosen)
     yield made
     made.consumer._thread.thread_loop.close()  # made with the thread, which is never started here
 
@@ -87,7 +87,7 @@ def test_a_worker_needs_no_more_than_a_few_batches_at_once() -> None:
 
 
 def test_every_topic_has_one_reader() -> None:
-    read = [*topics.DOORS, *fold_loop.TOPICS, topics.REGISTRY]
+    read = [*topics.DOORS, *fold_loop.TOPICS, topics.REGISTRY, topics.KEYS]
     assert sorted(read) == sorted(topic.name for topic in topics.all_topics(8))
     assert len(set(read)) == len(read)
     assert (intake.READER, fold_loop.FoldLane.reader) == ("intake", fold.READER)

@@ -15,6 +15,7 @@ from litestar.testing import TestClient
 from api import app, auth, openapi, problems
 from projections import keys
 from schemas import errors, settings
+from tests import keyring
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TOKENS = {scope: f"heed_{scope}" for scope in auth.SCOPES}
@@ -75,9 +76,8 @@ def test_every_route_names_its_scope() -> None:
 @pytest.mark.capability("CEE-14")
 @pytest.mark.parametrize(("method", "path"), routes())
 def test_every_route_refuses_every_other_scope(method: str, path: str) -> None:
-    application: Litestar = app.create_app(
-        settings.Settings(kafka="127.0.0.1:1", postgres="postgresql://x@y/z")
-    )
+    chosen = settings.Settings(kafka="127.0.0.1:1", postgres="postgresql://x@y/z")
+    application: Litestar = app.create_app(chosen, keys=keyring.held())
     parts = application.state.parts
     object.__setattr__(parts, "keys", known(Servers(ROWS)))
     scope = auth.ROUTES[(method, path)]
@@ -226,13 +226,13 @@ def test_the_order_of_facts_decides_nothing() -> None:
 )
 def test_where_keys_are_asked_for(host: str, asked: str, required: bool) -> None:
     chosen = settings.Settings(kafka="127.0.0.1:1", postgres="postgresql://x@y/z", api_host=host, keys=asked)
-    known: auth.Keys = app.create_app(chosen).state.parts.keys
+    known: auth.Keys = app.create_app(chosen, keys=keyring.held()).state.parts.keys
     assert (refused(known, None, auth.INGEST) is problems.KEYS_UNKNOWN) == required
 
 
 def test_files_that_are_no_certificate(tmp_path: Path) -> None:
     here = settings.Settings(
-        kafka="127.0.0.1:1", postgres="postgresql://x@y/z", api_port=0,
+        kafka="127.0.0.1:1", postgres="postgresql://x@y/z", api_port=0, master_key=keyring.MASTER_TEXT,
         tls_certificate=tmp_path / "absent", tls_key=tmp_path,
     )  # fmt: skip
     with pytest.raises(errors.Usage, match="HEED_TLS_CERTIFICATE and HEED_TLS_KEY"):

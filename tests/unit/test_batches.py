@@ -11,7 +11,7 @@ import pytest
 from faust.types import TP
 
 from schemas import settings
-from streams import app, fetches
+from streams import faust_app, fetches
 
 TP0 = TP("facts", 0)
 
@@ -31,7 +31,7 @@ async def test_no_seek_while_a_read_of_an_older_claim_is_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That read takes records from behind the seek, and is dropped: the lane would see a gap and stop."""
-    consumer: Any = app.faust_app(settings.Settings(kafka="a:9092", home=tmp_path)).consumer
+    consumer: Any = faust_app.make(settings.Settings(kafka="a:9092", home=tmp_path)).consumer
     told: list[str] = []
     reads: list[asyncio.Future[Any]] = []
 

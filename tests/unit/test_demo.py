@@ -16,6 +16,7 @@ import pytest
 
 from deploy import demo, demo_history, demo_report, demo_send
 from schemas import admission, errors, topics
+from tests import keyring
 
 ANCHOR = datetime(2026, 11, 22, 14, 39, 47, 123000, UTC)
 SMALL = demo.Options(contacts=1500, mailings=60, months=14, seed=7)
@@ -34,7 +35,9 @@ def outcomes(history: demo_history.History) -> list[admission.Outcome]:
 
 
 def judge(value: bytes, door: str | None) -> admission.Outcome:
-    return admission.admit(value, at=ANCHOR, door=door, homes=8, ahead=timedelta(minutes=5))
+    return admission.admit(
+        value, at=ANCHOR, door=door, homes=8, ahead=timedelta(minutes=5), secret=keyring.SECRET
+    )
 
 
 def told(history: demo_history.History) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -109,7 +110,21 @@ def test_settings_of_kafka_that_contradict_each_other_are_refused(env: dict[str,
 
 def test_a_password_is_never_shown() -> None:
     assert "hunter2" not in repr(settings.Settings.load(SASL))
-    assert settings.SECRET == ("kafka_password",)
+    assert settings.SECRET == ("kafka_password", "master_key")
+
+
+def test_the_master_key_comes_one_way_and_is_not_repeated() -> None:
+    key = base64.b64encode(b"k" * 32).decode()
+    assert key not in repr(settings.Settings.load({"HEED_MASTER_KEY": key}))
+    with pytest.raises(
+        errors.Usage, match="HEED_MASTER_KEY and HEED_MASTER_KEY_FILE are both set"
+    ) as refused:
+        settings.Settings.load({"HEED_MASTER_KEY": key, "HEED_MASTER_KEY_FILE": "a"})
+    assert key not in str(refused.value)
+    for wrong in (key[:-8], "hunter2", base64.b64encode(b"k" * 31).decode(), key + "AAAA"):
+        with pytest.raises(errors.Usage, match="HEED_MASTER_KEY takes 32 random bytes in base64") as refused:
+            settings.Settings.load({"HEED_MASTER_KEY": wrong})
+        assert wrong not in str(refused.value)
 
 
 def test_settings_are_frozen() -> None:

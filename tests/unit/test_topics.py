@@ -46,10 +46,15 @@ def test_topics_are_those_of_the_names() -> None:
         "contact-identity",
         "facts",
         "registry",
+        "keys",
         "commands",
     }
-    assert wanted["registry"].partitions == 1
-    assert {topic.partitions for topic in wanted.values() if topic.name != "registry"} == {32}
+    assert {name for name, topic in wanted.items() if topic.partitions == 1} == {"registry", "keys"}
+    assert {topic.partitions for topic in wanted.values()} == {1, 32}
+    keys = wanted.pop("keys").config
+    assert keys["cleanup.policy"] == "compact"
+    assert int(keys["max.compaction.lag.ms"]) == 86_400_000
+    assert keys["message.timestamp.type"] == "LogAppendTime"
     days = {name: int(topic.config["retention.ms"]) / 86_400_000 for name, topic in wanted.items()}
     assert days["email-activity"] == days["contact-identity"] == 14
     assert days["commands"] == 7

@@ -55,6 +55,17 @@ comment on column {ops}.parked.hash is 'Tells apart what stood at one place befo
 comment on column {ops}.parked.judged_by is 'Fingerprint of the table of event types that judged it last: a worker with another one judges again what it was too old to read.';
 comment on column {ops}.parked.asked is 'Its partition''s owner was asked to fold it again (records of the log only).';
 
+create table {ops}.data_key (
+    kid text collate "C" primary key,
+    subject text collate "C" not null,
+    wrapped bytea,
+    master text,
+    destroyed bool not null check (destroyed = (wrapped is null)),
+    off bigint not null
+);
+create index data_key_by_subject on {ops}.data_key (subject) where not destroyed;
+comment on table {ops}.data_key is 'A cache of the topic keys: each subject''s keys, wrapped by the master key named, or destroyed for ever (LAW-6).';
+
 create table {ops}.schedule (
     name text primary key,
     cron text not null,

@@ -73,7 +73,7 @@ cross join lateral (select p.as_of > statement_timestamp() - interval '10 second
 where (select {read}.of_this_snapshot(bool_or(g.live)) from {data}.generation g);
 
 comment on view {read}.freshness is 'How fresh each projection is, per partition that feeds it.';
-comment on column {read}.freshness.projection is 'What is kept fresh: engagement (rows folded from the log), registry (settings, keys), intake (doors to the log).';
+comment on column {read}.freshness.projection is 'What is kept fresh: engagement (rows folded from the log), registry (settings, keys of the API), keys (data keys), intake (doors to the log).';
 comment on column {read}.freshness.topic is 'The topic read.';
 comment on column {read}.freshness.partition is 'The partition of the topic.';
 comment on column {read}.freshness.as_of is 'The instant up to which rows of this partition''s home are brought.';
