@@ -158,7 +158,7 @@ def create_app(
         debug=False,
     )
     app.state.parts = routing.Parts(
-        ingest.Ingest(log, chosen.homes, ahead, held),
+        ingest.Ingest(log, database, chosen.homes, ahead, held),
         log,
         database,
         readiness,

@@ -14,23 +14,33 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from litestar import Request, Response
+from sqlalchemy.dialects import postgresql
 
 from api import auth, bodies, problems, servers
-from schemas import admission, errors, metrics, topics
+from projections import tables
+from schemas import admission, errors, metrics, sealing, topics
 from streams import judge, producer, tracing, vault
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_KEY_CHARACTERS = 255
 EVENTS_PER_TURN = 64
+KEY_SECONDS = 0.5
 
 _LARGE_BYTES = 65_536
 _MEDIA_TYPE = "application/json"
+_KEYS_OF = (
+    sa.select(tables.data_key)
+    .where(tables.data_key.c.subject == sa.any_(sa.bindparam("subjects", type_=postgresql.ARRAY(sa.Text))))
+    .where(~tables.data_key.c.destroyed)
+    .order_by(tables.data_key.c.off)
+)
 _encode = msgspec.json.Encoder().encode
 _is_traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 
@@ -47,8 +57,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 class Ingest:
     """Takes the events of requests to the log; one a process, since it counts the bytes that wait."""
 
-    def __init__(self, log: servers.Log, homes: int, ahead: timedelta, keys: vault.Vault) -> None:
-        self._log = log
+    def __init__(
+        self, log: servers.Log, database: servers.Database, homes: int, ahead: timedelta, keys: vault.Vault
+    ) -> None:
+        self._log, self._database = log, database
         self._vault = keys
         self._homes = homes
         self._ahead = ahead
@@ -72,20 +84,21 @@ class Ingest:
             raise _nothing_taken([_NO_ARRAY])
         trace = tracing.current() or _trace(headers.get(tracing.TRACEPARENT))
         fill = admission.Fill(key, actor=auth.of_key(request))
-        outcomes, records = await self._judge(events, at, fill, trace)
+        outcomes, taken = await self._judge(events, at, fill)
+        records = await self._records(taken, trace)
         if events and not records:
             raise _nothing_taken(outcomes)
         await self._append(records, len(body))
         return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
 
     async def _judge(
-        self, events: Sequence[bytes], at: datetime, fill: admission.Fill, trace: str | None
-    ) -> tuple[list[Outcome], list[producer.Record]]:
-        """An outcome for each event, and a record for each that is taken. Lets others run between large
-        steps.
+        self, events: Sequence[bytes], at: datetime, fill: admission.Fill
+    ) -> tuple[list[Outcome], list[admission.Admitted | producer.Record]]:
+        """An outcome for each event; what is admitted, and records of what is parked. Lets others run between
+        large steps.
         """
         outcomes: list[Outcome] = []
-        records: list[producer.Record] = []
+        taken: list[admission.Admitted | producer.Record] = []
         secret = self._secret()
         for index, raw in enumerate(events):
             if index and index % EVENTS_PER_TURN == 0:
@@ -96,14 +109,37 @@ class Ingest:
             )
             if isinstance(found, admission.Admitted):
                 outcomes.append(Outcome(found.id, "accepted"))
-                records.append(judge.fact_record(found, trace=trace))
+                taken.append(found)
             elif found.reason in admission.PARKED_BY_HTTP and found.door is not None:
                 outcomes.append(Outcome(found.id, "parked", found.reason, found.detail))
-                records.append(producer.Record(found.door, None, None, found.raw, []))
+                taken.append(producer.Record(found.door, None, None, found.raw, []))
             else:
                 metrics.REFUSED.labels(found.reason).inc()
                 outcomes.append(Outcome(found.id, "refused", found.reason, found.detail))
-        return outcomes, records
+        return outcomes, taken
+
+    async def _records(
+        self, taken: Sequence[admission.Admitted | producer.Record], trace: str | None
+    ) -> list[producer.Record]:
+        """All as records, facts sealed; new keys are on their topic by then. Raises `Problem`: 503."""
+        facts = [one for one in taken if isinstance(one, admission.Admitted)]
+        try:
+            sealed = iter(await self._vault.sealed_soon(facts, self._keys_of, self._log.append))
+        except errors.Away:
+            raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
+        return [
+            one if isinstance(one, producer.Record) else judge.fact_record(next(sealed), trace=trace)
+            for one in taken
+        ]
+
+    async def _keys_of(self, subjects: Iterable[str]) -> list[sealing.KeyRecord]:
+        """Keys that there are; raises `errors.Away` soon: whoever cannot look for one makes another."""
+        try:
+            async with asyncio.timeout(KEY_SECONDS):
+                found = await self._database.rows(_KEYS_OF, subjects=list(subjects))
+        except TimeoutError:
+            raise errors.Away from None
+        return [sealing.KeyRecord(one["kid"], one["wrapped"], one["master"]) for one in found]
 
     def _secret(self) -> bytes:
         """The installation's secret; raises `Problem` (503) in the first moments, before it was read."""

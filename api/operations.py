@@ -24,6 +24,8 @@ from schemas import errors, metrics, topics
 READY_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 5.0
 
+_KEYS_UNREAD: Final = "the topic keys has not been read to its end yet"
+
 _log = structlog.get_logger("api")
 
 _OWNED: Final = (
@@ -33,6 +35,18 @@ _OWNED: Final = (
         tables.freshness.c.projection == "engagement",
         tables.freshness.c.topic == topics.FACTS,
         tables.freshness.c.owner_state == "live",
+    )
+)
+
+
+# The topic `keys` is read to its end by an owner that lives: nothing is told apart of it before.
+_KEYS_READ: Final = (
+    sa.select(sa.func.count().label("keys"))
+    .select_from(tables.freshness)
+    .where(
+        tables.freshness.c.projection == topics.KEYS,
+        tables.freshness.c.owner_state == "live",
+        tables.freshness.c.lag_records == 0,
     )
 )
 
@@ -47,6 +61,7 @@ class Readiness:
         self._looking = asyncio.Lock()
         self._looked = float("-inf")
         self._missing: list[str] = []
+        self._keys_read = False  # once, since this process started
 
     async def missing(self) -> list[str]:
         """What is missing, in words; empty when Heed is ready."""
@@ -70,17 +85,16 @@ class Readiness:
     async def _look(self) -> list[str]:
         try:
             (found,) = await self._database.rows(_OWNED)
+            if not self._keys_read:
+                self._keys_read = bool((await self._database.rows(_KEYS_READ))[0]["keys"])
         except errors.Away:
             metrics.MISSING.labels("postgres").set(1)
             return ["PostgreSQL cannot be reached, or its tables are not there yet"]
         owned = min(found["owned"], self._homes)
         metrics.MISSING.labels("postgres").set(0)
         metrics.MISSING.labels("homes").set(self._homes - owned)
-        return (
-            []
-            if owned == self._homes
-            else [f"{self._homes - owned} of {self._homes} homes have no live worker"]
-        )
+        homes = f"{self._homes - owned} of {self._homes} homes have no live worker"
+        return [] + ([] if owned == self._homes else [homes]) + ([] if self._keys_read else [_KEYS_UNREAD])
 
 
 async def ready(readiness: Readiness) -> dict[str, Any]:

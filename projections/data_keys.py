@@ -34,6 +34,15 @@ where not k.destroyed
 """
 # Purpose: how far the topic has been read.
 READ_TO: Final = "select next_offset from heed_ops.position where reader = 'keys' and topic = 'keys'"
+# Purpose: a key for each of these subjects, of those that have one that is not destroyed: the newest.
+OF_SUBJECTS: Final = """
+select distinct on (subject) kid, wrapped, master from heed_ops.data_key
+where subject = any(%s::text[]) and not destroyed order by subject, off desc
+"""
+# Purpose: these keys, as far as they have been read, destroyed ones too.
+OF_KIDS: Final = "select kid, wrapped, master from heed_ops.data_key where kid = any(%s::text[])"
+# Purpose: those of these keys that have been read, destroyed ones too.
+THERE: Final = "select kid from heed_ops.data_key where kid = any(%s::text[])"
 # Purpose: the installation's secret, as far as the topic has been read: the first that stands.
 FIRST: Final = """
 select kid, wrapped, master from heed_ops.data_key
@@ -78,6 +87,25 @@ def read_to(connection: psycopg.Connection) -> int:
     """The offset up to which the topic has been read; 0 when nobody has begun."""
     found = connection.execute(READ_TO).fetchone()
     return int(found[0]) if found else 0
+
+
+def of_subjects(connection: psycopg.Connection, subjects: Iterable[str]) -> list[sealing.KeyRecord]:
+    """A key for each of these subjects that has one."""
+    found = connection.execute(OF_SUBJECTS, (database.array(subjects),)).fetchall()
+    return [sealing.KeyRecord(*one) for one in found]
+
+
+def of_kids(connection: psycopg.Connection, kids: Iterable[str]) -> dict[str, sealing.KeyRecord]:
+    """These keys by kid, those that were destroyed without what they wrapped; none for one that is missing."""
+    found = connection.execute(OF_KIDS, (database.array(kids),)).fetchall()
+    return {one[0]: sealing.KeyRecord(*one) for one in found}
+
+
+def missing(connection: psycopg.Connection, kids: Iterable[str]) -> set[str]:
+    """Those of these keys that have not been read from the topic, whether destroyed or not."""
+    kids = set(kids)
+    found = connection.execute(THERE, (database.array(kids),)).fetchall()
+    return kids - {kid for (kid,) in found}
 
 
 def secret_of(dsn: str) -> sealing.KeyRecord | None:

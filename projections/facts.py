@@ -19,8 +19,8 @@ from projections import halving, records
 STAGE: Final = """
 create temp table if not exists incoming (
     subject text, key uuid, source text, id text, type text, time timestamptz, version smallint, digest uuid,
-    accepted timestamptz, test bool, part smallint, off bigint, mailing text, actor text,
-    data text)
+    accepted timestamptz, test bool, part smallint, off bigint, mailing text, actor text, data text,
+    sealed text, kid text)
 on commit delete rows
 """
 COPY: Final = "copy incoming from stdin"
@@ -30,14 +30,14 @@ COPY: Final = "copy incoming from stdin"
 MERGE: Final = """
 with merged as (
     insert into fact as f (subject, key, source, id, type, time, version, digest, accepted, test, part, off,
-        mailing, actor, data)
+        mailing, actor, data, sealed, kid)
     select subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing, actor,
-        data
+        data, sealed, kid
     from incoming
     on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
         version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
         test = excluded.test, part = excluded.part, off = excluded.off, mailing = excluded.mailing,
-        actor = excluded.actor, data = excluded.data
+        actor = excluded.actor, data = excluded.data, sealed = excluded.sealed, kid = excluded.kid
     where (excluded.time, excluded.digest) < (f.time, f.digest)
     returning f.type, case when xmax = 0 then null else f.subject end as replaced
 )

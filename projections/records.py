@@ -18,7 +18,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from projections import engagement
-from schemas import admission, codec, envelope, errors, events, told, topics
+from schemas import admission, codec, envelope, errors, events, sealing, told, topics
 from schemas import identity as identities
 
 
@@ -97,6 +97,8 @@ class Written(msgspec.Struct, gc=False):
     digest: envelope.Digest
     accepted: str
     actor: envelope.Name | None = None
+    sealed: envelope.Sealed = ""
+    kid: envelope.Kid = ""
 
 
 _written = msgspec.json.Decoder(Written).decode
@@ -111,10 +113,12 @@ _NOT_OURS = "the data of this fact is not what Heed writes."
 class Decoded:
     """A batch of `facts`: lines for COPY, subjects to look at, what is set aside, what came twice.
 
-    `lines` holds (time, digest, line, record) by the line's first two columns; `accepted` are times as text.
+    `lines` holds (time, digest, line, record) by the line's first two columns; `kids` are the keys that facts
+    are sealed with; `accepted` are times as text.
     """
 
     lines: dict[str, tuple[str, str, str, Record]] = dataclasses.field(default_factory=dict)
+    kids: set[str] = dataclasses.field(default_factory=set)
     touched: dict[str, int] = dataclasses.field(default_factory=dict)
     asides: list[Aside] = dataclasses.field(default_factory=list)
     accepted: list[str] = dataclasses.field(default_factory=list)
@@ -172,6 +176,11 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
     if home is None:
         _well_formed(subject)
         home = home_of[subject] = 0 if homes is None else topics.home(subject, homes)
+    kid, sealed = fact.kid, fact.sealed
+    if kid or sealed:
+        if not sealed or kid not in out.kids:
+            _check_sealed(kid, sealed, subject)
+        out.kids.add(kid)
     mailing = marks.mailing_id
     key = codec.key(source, event_id)
     named, told, actor = f"{subject}\t{key}", mailing, fact.actor
@@ -182,15 +191,17 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
             _escape(event_id),
             _escape(data),
         )
+        sealed = _escape(sealed)
         told = None if mailing is None else _escape(mailing)
         actor = None if actor is None else _escape(actor)
     time, digest = fact.time, fact.digest
     if type_ in engagement.WORDS:
-        codec.content(events.EVENTS[type_], events.EVENTS[type_].version, fact.data)
+        codec.open_content(events.EVENTS[type_], events.EVENTS[type_].version, fact.data)
     line = (
         f"{named}\t{source}\t{event_id}\t{type_}\t{time}\t{events.EVENTS[type_].version}\t{digest}\t"
         f"{fact.accepted}\t{'t' if marks.test else 'f'}\t{record.partition}\t{record.offset}\t"
-        f"{_NONE if told is None else told}\t{_NONE if actor is None else actor}\t{data}\n"
+        f"{_NONE if told is None else told}\t{_NONE if actor is None else actor}\t{data}\t"
+        f"{sealed or _NONE}\t{kid or _NONE}\n"
     )
     standing = out.lines.get(named)
     if standing is not None:
@@ -226,11 +237,12 @@ def _restated(value: bytes) -> Written:
         raise codec.Unreadable(errors.Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
     data = fact.data
     if fact.dataschema != event.dataschema:
-        content = codec.content(event, codec.version(fact.dataschema, event), data)
+        read = codec.content if fact.kid is None else codec.open_content
+        content = read(event, codec.version(fact.dataschema, event), data)
         data = msgspec.Raw(codec.canonical(content))
     return Written(
         fact.id, fact.source, fact.type, fact.subject, envelope.format_time(fact.time), event.dataschema,
-        data, fact.digest, envelope.format_time(fact.accepted), fact.actor,
+        data, fact.digest, envelope.format_time(fact.accepted), fact.actor, fact.sealed or "", fact.kid or "",
     )  # fmt: skip
 
 
@@ -244,6 +256,14 @@ def _content(fact: Written) -> tuple[Marks, str]:
     if "\n" in data or "\t" in data or "\r" in data:  # between its tokens: it would break COPY's lines
         raise codec.Unreadable(errors.Reason.UNDECODABLE, _NOT_OURS)
     return marks, data
+
+
+def _check_sealed(kid: str, sealed: str, subject: str) -> None:
+    """What is sealed names a key of the fact's own subject: with another's it would not be erased with it."""
+    if not (sealed and sealing.is_kid(kid) and sealing.subject_of(kid) == subject):
+        raise codec.Unreadable(
+            errors.Reason.INVALID, "the sealed part of this fact names no key of its subject."
+        )
 
 
 def _well_formed(subject: str) -> None:

@@ -45,7 +45,19 @@ freshness: Final = sa.Table(
     sa.Column("topic", sa.Text),
     sa.Column("partition", sa.Integer),
     sa.Column("owner_state", sa.Text),
+    sa.Column("lag_records", sa.BigInteger),
     schema="heed_read",
+)
+data_key: Final = sa.Table(
+    "data_key",
+    METADATA,
+    sa.Column("kid", sa.Text),
+    sa.Column("subject", sa.Text),
+    sa.Column("wrapped", sa.LargeBinary),
+    sa.Column("master", sa.Text),
+    sa.Column("destroyed", sa.Boolean),
+    sa.Column("off", sa.BigInteger),
+    schema="heed_ops",
 )
 parked: Final = sa.Table(
     "parked",

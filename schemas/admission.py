@@ -1,8 +1,9 @@
 """Admission: the one function that makes the log clean.
 
-`admit` judges one event, as bytes, and gives either what goes on the log or why it does not. It never raises
-for any bytes, knows no clock and no network, and equal arguments give equal outcomes (but for an id that Heed
-makes). The first that fails decides:
+`admit` judges one event, as bytes, and gives either what goes on the log or why it does not; what is personal
+it sets apart, to be sealed (`sealed`) once the keys are at hand. It never raises for any bytes, knows no
+clock and no network, and equal arguments give equal outcomes (but for an id that Heed makes). The first that
+fails decides:
   size (invalid); nesting, JSON, UTF-8 (undecodable); envelope (invalid), id and source (unstorable);
   type (unknown_type, wrong_door); version (newer_version, invalid); data (invalid, unstorable);
   id, time (invalid, unstorable); subject (invalid, no_subject); undefined_event; time against the clock
@@ -19,7 +20,7 @@ from typing import Final
 import msgspec
 from uuid_utils import compat
 
-from schemas import codec, envelope, errors, events, identity, links, told, topics
+from schemas import codec, envelope, errors, events, identity, links, sealing, told, topics
 
 MAX_BYTES: Final = 32 * 1024
 MAX_DEPTH: Final = 32
@@ -41,7 +42,7 @@ class Fill(msgspec.Struct, frozen=True):
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
     """An event that goes on the log: `value` is the record, its key is `subject`, its place `topic` and
-    `partition`."""
+    `partition`. While `personal` is not empty, the record lacks it: it is finished by `sealed`."""
 
     id: str
     source: str
@@ -52,6 +53,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     time: datetime
     door: str
     value: bytes
+    personal: bytes = b""
     traceparent: str | None = None
 
 
@@ -142,19 +144,27 @@ def admit(
             source = event.source or ""
             actor = fill.actor if fill is not None and kind.attributed else None
             digest = codec.digest(kind.name, data, secret)
-            value = _written(kind, data, digest, id, source, subject, text, time, at, actor)
+            opened, personal = codec.parts(kind, data)
+            value = _written(kind, opened, digest, id, source, subject, text, time, at, actor)
             partition = topics.partition(kind.topic, subject, homes)
             trace = event.traceparent
             if trace is not None and _is_traceparent(trace) is None:
                 trace = None
             came_by = door or kind.door or ""
             return Admitted(
-                id, source, kind.name, subject, kind.topic, partition, time, came_by, value, trace
+                id, source, kind.name, subject, kind.topic, partition, time, came_by, value, personal, trace
             )  # fmt: skip
         kept = _completed(raw, id, text) if door is None else raw
         return Rejected(reason, detail, id, event.source, kind.name, time, door or kind.door, kept)
     except codec.Unreadable as error:
         return _rejected(raw, door, error)
+
+
+def sealed(event: Admitted, key: sealing.DataKey) -> Admitted:
+    """The event with its personal part in the record, sealed with a key of its subject."""
+    part = key.seal(event.source, event.id, event.personal)
+    value = envelope.with_sealed(event.value, part, key.kid)
+    return msgspec.structs.replace(event, value=value, personal=b"")
 
 
 def _read(raw: bytes) -> envelope.Incoming:
@@ -256,17 +266,9 @@ def _told(id: str) -> datetime | None:
 
 
 def _written(
-    kind: events.EventType,
-    data: bytes,
-    digest: str,
-    id: str,
-    source: str,
-    subject: str,
-    text: str,
-    time: datetime,
-    at: datetime,
-    actor: str | None,
-) -> bytes:
+    kind: events.EventType, data: bytes, digest: str, id: str, source: str, subject: str,
+    text: str, time: datetime, at: datetime, actor: str | None,
+) -> bytes:  # fmt: skip
     """The record of the log."""
     if not envelope.is_canonical(text):
         text = envelope.format_time(time)

@@ -129,8 +129,9 @@ def _messages(topic: str, schemas: dict[str, Any]) -> dict[str, Any]:
             found[event.name] = _message(event.name, _short(event), event.name, _told_key(), None)
         elif topic == event.topic:
             name = event.name if event.door is None else f"{event.name}.fact"
-            schemas.setdefault(f"{event.name}.data", contracts.data_schema(event))
-            schemas[name] = contracts.fact_schema(event, _schema(f"{event.name}.data"))
+            data = f"{event.name}.open" if event.personal else f"{event.name}.data"
+            schemas.setdefault(data, contracts.open_schema(event))
+            schemas[name] = contracts.fact_schema(event, _schema(data))
             key = _log_key() if topic == topics.FACTS else None
             found[name] = _message(event.name, _short(event), name, key, _headers(event))
     return found

@@ -27,6 +27,7 @@ _HUGE: Final = 1e308
 _surrogate: Final = re.compile("[\ud800-\udfff]")
 _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
 _place: Final = re.compile(r" - at `\$\.([a-z0-9_]+)").search
 _missing: Final = re.compile(r"missing required field `([a-z0-9_]+)`").search
@@ -61,12 +62,45 @@ def version(dataschema: str | None, event: events.EventType) -> int:
 
 def content(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
     """Data of a version as the newest struct of its type (absent data is `{}`); raises Unreadable."""
+    assert event.struct is not None, event
+    return _content(event, event.struct, event.decode, version, data)
+
+
+def open_content(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
+    """As `content`, of a fact whose personal part is sealed: what stands open of it.
+
+    That part keeps its names and its meaning in every version, so upcasters can do without it.
+    """
+    assert event.open is not None, event
+    return _content(event, event.open, event.decode_open, version, data)
+
+
+def parts(event: events.EventType, data: bytes) -> tuple[bytes, bytes]:
+    """Canonical data in two: what stands open, and what is personal (b"" where there is nothing)."""
+    if not event.personal:
+        return data, b""
+    personal = _encode(event.decode_personal(data))
+    return (data, b"") if personal == b"{}" else (_encode(event.decode_open(data)), personal)
+
+
+def joined(opened: bytes, personal: bytes) -> bytes:
+    """Canonical data out of its two parts."""
+    return _encode(_members(opened) | _members(personal))
+
+
+def _content(
+    event: events.EventType,
+    struct: type[msgspec.Struct],
+    decode: events.Decode,
+    version: int,
+    data: bytes | msgspec.Raw,
+) -> msgspec.Struct:
     if not data or data == _NULL:
         data = b"{}"
     try:
         if version == event.version:
-            return _decoded(event, data)
-        return _upcast(event, version, data)
+            return _decoded(decode, data)
+        return _upcast(event, struct, version, data)
     except msgspec.ValidationError as error:
         raise _explained(event, error) from None
     except (ValueError, RecursionError):
@@ -154,18 +188,19 @@ def rule(struct: type[msgspec.Struct], name: str) -> str:
     return _words(field.type) + ("" if field.required else ", or be left out")
 
 
-def _decoded(event: events.EventType, data: bytes | msgspec.Raw) -> msgspec.Struct:
+def _decoded(decode: events.Decode, data: bytes | msgspec.Raw) -> msgspec.Struct:
     try:
-        return event.decode(data)
+        return decode(data)
     except msgspec.ValidationError:
         once = once_each(bytes(data))
         if once is None:
             raise
-        return event.decode(once)
+        return decode(once)
 
 
-def _upcast(event: events.EventType, version: int, data: bytes | msgspec.Raw) -> msgspec.Struct:
-    assert event.struct is not None, event
+def _upcast(
+    event: events.EventType, struct: type[msgspec.Struct], version: int, data: bytes | msgspec.Raw
+) -> msgspec.Struct:
     try:
         old = msgspec.json.decode(data)
     except msgspec.DecodeError:
@@ -178,7 +213,7 @@ def _upcast(event: events.EventType, version: int, data: bytes | msgspec.Raw) ->
         # An upcaster may raise anything on data that is not of its version: that is invalid, no accident.
         detail = f"data does not have the shape of version {version} of {event.name}."
         raise Unreadable(Reason.INVALID, detail) from None
-    return msgspec.convert(newest, event.struct)
+    return msgspec.convert(newest, struct)
 
 
 def _explained(event: events.EventType, error: msgspec.ValidationError) -> Unreadable:

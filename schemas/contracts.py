@@ -114,7 +114,17 @@ def _record() -> tuple[list[str], dict[str, Any]]:
 
 def data_schema(event: events.EventType) -> dict[str, Any]:
     """The schema of the data alone, as msgspec has it; what is optional may be null."""
-    (whole,), components = msgspec.json.schema_components([event.struct], ref_template="{name}")
+    return _data_schema(event.struct)
+
+
+def open_schema(event: events.EventType) -> dict[str, Any]:
+    """The schema of what stands open of the data on the log: the rest is in `sealed`."""
+    return _data_schema(event.open)
+
+
+def _data_schema(struct: type[msgspec.Struct] | None) -> dict[str, Any]:
+    assert struct is not None
+    (whole,), components = msgspec.json.schema_components([struct], ref_template="{name}")
     data = dict(components[whole["$ref"]])
     data["properties"] = {
         name: _written_out(nullable(field), components) for name, field in data["properties"].items()

@@ -4,8 +4,10 @@
 so a `digest` or an `accepted` of a stranger is dropped. `Fact` is a record of the log: keys in the order of
 `Written`, times in UTC with milliseconds, `data` of the newest version with declared fields only, the digest
 of type and data.
-`actor` names who told it, where it tells of Heed itself or of who somebody is (`EventType.attributed`).
-Limits: `sealed` and `kid` are reserved and absent for now; a leap second cannot be told.
+`actor` names who told it, where it tells of Heed itself or of who somebody is (`EventType.attributed`). Where
+something of the data is personal it stands in `sealed`, encrypted under the key that `kid` names, and `data`
+has the rest; the digest is of the whole.
+Limits: a leap second cannot be told.
 Called by admission (writes) and by the fold, replay and the API (read).
 """
 
@@ -22,6 +24,13 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 TypeName = Annotated[str, msgspec.Meta(max_length=128)]
 Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Digest = Annotated[str, msgspec.Meta(max_length=32, pattern="^[0-9a-f]{32}$")]
+Sealed = Annotated[
+    str,
+    msgspec.Meta(max_length=2**16, description="The personal part of data, encrypted; base64."),
+]
+Kid = Annotated[
+    str, msgspec.Meta(max_length=256, description="The key that it is encrypted under; in the topic keys.")
+]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 _CLOCK: Final = r"-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)"
@@ -61,6 +70,8 @@ class Written(msgspec.Struct, gc=False, omit_defaults=True):
     digest: str
     accepted: str
     actor: str | None = None
+    sealed: str | None = None
+    kid: str | None = None
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
@@ -77,8 +88,8 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     accepted: Moment
     specversion: str = "1.0"
     actor: Name | None = None
-    sealed: msgspec.Raw = msgspec.Raw()
-    kid: str | None = None
+    sealed: Sealed | None = None
+    kid: Kid | None = None
 
     @property
     def version(self) -> int:
@@ -95,6 +106,11 @@ def write_fact(fact: Written) -> bytes:
     return b'{"specversion":"1.0",' + _encode(fact)[1:]
 
 
+def with_sealed(value: bytes, sealed: str, kid: str) -> bytes:
+    """The bytes of a fact with its sealed part: neither it nor a kid holds what JSON escapes."""
+    return b'%b,"sealed":"%b","kid":"%b"}' % (value[:-1], sealed.encode(), kid.encode())
+
+
 def read_fact(value: bytes) -> Fact:
     """A record of the log; raises codec.Unreadable for anything that Heed did not write."""
     try:
@@ -108,12 +124,13 @@ def read_fact(value: bytes) -> Fact:
     raise codec.Unreadable(Reason.UNDECODABLE, "this record is not a fact that Heed wrote.")
 
 
-def read_content(fact: Fact) -> msgspec.Struct:
-    """The data of a fact, as the newest struct of its type; raises codec.Unreadable."""
+def read_content(fact: Fact, personal: bytes = b"{}") -> msgspec.Struct:
+    """The data of a fact with its personal part, opened, as the newest struct; raises codec.Unreadable."""
     event = events.EVENTS.get(fact.type)
     if event is None or not event.built:
         raise codec.Unreadable(Reason.UNKNOWN_TYPE, "this Heed does not know the type of this fact.")
-    return codec.content(event, codec.version(fact.dataschema, event), fact.data)
+    data = codec.joined(bytes(fact.data), personal)
+    return codec.content(event, codec.version(fact.dataschema, event), data)
 
 
 def format_time(moment: datetime) -> str:

@@ -7,9 +7,9 @@ Called by admission and codec; read by deploy/contracts.py, which writes the JSO
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,9 +24,9 @@ Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
 class EventType:
     """A type: its door (None: Heed alone writes it), its topic in the log, its newest version and shape.
 
-    `personal` names the fields that are to be sealed before they enter the log, once sealing exists;
-    `subjects` says whom an event can be about. `undefined`: it names an event of an organisation's own, and
-    waits, parked, until that is defined (EVT-1); nothing can be defined yet.
+    `personal` names the fields that are sealed before they enter the log: a closed list (LAW-6); the others
+    stand open. `subjects` says whom an event can be about. `undefined`: it names an event of an
+    organisation's own, and waits, parked, until that is defined (EVT-1); nothing can be defined yet.
     """
 
     name: str
@@ -38,12 +38,18 @@ class EventType:
     subjects: tuple[str, ...] = (identity.CONTACT, identity.SESSION)
     undefined: bool = False
     decode: Decode = field(init=False, repr=False, compare=False)
+    open: type[msgspec.Struct] | None = field(init=False, repr=False, compare=False, default=None)
+    decode_open: Decode = field(init=False, repr=False, compare=False)
+    decode_personal: Decode = field(init=False, repr=False, compare=False)
     dataschema: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dataschema", f"urn:heed:{self.name}:{self.version}")
         if self.struct is not None:
-            object.__setattr__(self, "decode", msgspec.json.Decoder(self.struct).decode)
+            opened, personal = _parted(self.struct, self.personal)
+            object.__setattr__(self, "open", opened)
+            for name, struct in (("", self.struct), ("_open", opened), ("_personal", personal)):
+                object.__setattr__(self, f"decode{name}", msgspec.json.Decoder(struct).decode)
 
     @property
     def built(self) -> bool:
@@ -66,7 +72,30 @@ class EventType:
         return self.struct is not None and self.topic == topics.REGISTRY
 
 
+def _parted(
+    struct: type[msgspec.Struct], personal: tuple[str, ...]
+) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
+    """The fields of a struct as two: those that stand open, and those that are personal."""
+    fields = msgspec.structs.fields(struct)
+    assert set(personal) <= {one.name for one in fields}, personal
+    opened = [
+        (one.name, one.type) if one.required else (one.name, one.type, one.default)
+        for one in fields
+        if one.name not in personal
+    ]
+    sealed = [(one.name, one.type | None, None) for one in fields if one.name in personal]
+    return _struct(struct, opened), _struct(struct, sealed)
+
+
+def _struct(like: type[msgspec.Struct], fields: Sequence[Any]) -> type[msgspec.Struct]:
+    about = {"__doc__": like.__doc__}
+    return msgspec.defstruct(
+        like.__name__, fields, namespace=about, frozen=True, gc=False, omit_defaults=True, kw_only=True
+    )
+
+
 def _mail(name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()) -> EventType:
+    personal = (*personal, "message_id")
     return EventType(f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal)
 
 
@@ -95,7 +124,7 @@ _TYPES: Final = (
     _mail("delivered", mail.Delivered),
     _mail("bounced", mail.Bounced, personal=("email",)),
     _mail("opened", mail.Opened),
-    _mail("clicked", mail.Clicked),
+    _mail("clicked", mail.Clicked, personal=("url",)),
     _mail("unsubscribed", mail.Unsubscribed),
     _mail("complained", mail.Complained),
     EventType(

@@ -96,6 +96,41 @@ def parse_master_key(text: str) -> bytes:
     return key
 
 
+class Tampered(errors.HeedError):
+    """A sealed part cannot be opened: it, its key, or the source and id of its fact are not those of then."""
+
+
+class DataKey:
+    """A key of a subject, unwrapped: seals and opens the personal parts of its facts.
+
+    What is sealed is bound to the key's name and to source and id of its fact: moved to another it is not
+    opened.
+    """
+
+    __slots__ = ("_aes", "kid")
+
+    def __init__(self, kid: str, key: bytes) -> None:
+        self.kid = kid
+        self._aes = AESGCM(key)
+
+    def seal(self, source: str, id: str, personal: bytes, nonce: bytes | None = None) -> str:
+        """The personal part of a fact, encrypted: base64 of nonce and ciphertext. A nonce is used once."""
+        nonce = nonce or os.urandom(NONCE_BYTES)
+        found = nonce + self._aes.encrypt(nonce, personal, self._bound(source, id))
+        return binascii.b2a_base64(found, newline=False).decode()
+
+    def open(self, source: str, id: str, sealed: str) -> bytes:
+        """The personal part again; raises `Tampered`."""
+        try:
+            found = base64.b64decode(sealed, validate=True)
+            return self._aes.decrypt(found[:NONCE_BYTES], found[NONCE_BYTES:], self._bound(source, id))
+        except (InvalidTag, ValueError):
+            raise Tampered from None
+
+    def _bound(self, source: str, id: str) -> bytes:
+        return f"{self.kid}\0{source}\0{id}".encode()
+
+
 class Kept(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The value of a record of the topic `keys`: a wrapped key and the master key's id, or *destroyed*.
 

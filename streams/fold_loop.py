@@ -20,7 +20,7 @@ from faust.types import TP
 
 from projections import database, engagement, error_rate, fold, parked_again, records
 from schemas import commands, errors, metrics, topics
-from streams import claims, lanes, log, parked_fold, tracing
+from streams import claims, key_watch, lanes, log, parked_fold, tracing
 
 TOPICS = frozenset({topics.FACTS, topics.COMMANDS})
 SAMPLES = 200  # facts of a batch whose delay is observed
@@ -55,6 +55,7 @@ class FoldLane(lanes.Lane):
         self._highwater = highwater
         self._told = told
         self._fold: fold.Fold | None = None
+        self._keys = key_watch.KeyWatch(inspector)
         self.again = parked_fold.Asked()
 
     def owns(self, tp: TP) -> bool:
@@ -101,12 +102,16 @@ class FoldLane(lanes.Lane):
             return self._fold.advance(batch)
 
     def _read(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> fold.Batch:
+        assert self.connection is not None
         kept = self.again.take(self.connection, claim)
         told: list[records.Record] = [
             r for tp, span in spans.items() if tp.topic == topics.FACTS for r in span.records
         ]
         told += [one for one in kept if one.topic == topics.FACTS]
         batch = fold.Batch(claim.moves(spans, self._highwater), records.decode(told, self.homes))
+        if told:
+            self._keys.begin(self.connection)
+            self._keys.demand(self.connection, batch.facts.kids)
         for tp, span in spans.items():
             if tp.topic == topics.COMMANDS:
                 for record in span.records:

@@ -1,8 +1,8 @@
 """Intake: what stands at the doors goes onto the log, or is parked with its reason.
 
-Promises: judged by the one admission function; the position moves after the log's acknowledgements, so
-nothing is lost, and what is appended twice after a crash is one fact. Nothing that stands at a door can stop
-this reader.
+Promises: judged by the one admission function, and sealed, with keys that stand on their topic by then; the
+position moves after the log's acknowledgements, so nothing is lost, and what is appended twice after a crash
+is one fact. Nothing that stands at a door can stop this reader.
 Limits: at least once; the append time at the door is the clock an event is judged by.
 Called by: `streams.app`.
 """
@@ -17,11 +17,13 @@ from typing import Any
 
 from faust.types import TP
 
-from projections import database, parked, positions, records
-from schemas import metrics, topics
-from streams import claims, judge, lanes, log, producer, tracing, vault
+from projections import data_keys, database, parked, positions, records
+from schemas import admission, metrics, topics
+from streams import claims, judge, key_watch, lanes, log, producer, tracing, vault
 
 READER = "intake"
+
+Judged = list[tuple[admission.Admitted, records.Record]]
 
 
 class IntakeLane(lanes.Lane):
@@ -46,6 +48,7 @@ class IntakeLane(lanes.Lane):
     ) -> None:
         super().__init__(READER, owner, dsn, inspector, wake)
         self.homes, self.ahead, self._vault = homes, ahead, keys
+        self._keys = key_watch.KeyWatch(inspector)
         self._out, self._loop = out, loop
         self._highwater = highwater
 
@@ -56,13 +59,11 @@ class IntakeLane(lanes.Lane):
         return False
 
     def work(self, claim: claims.Claim, spans: Mapping[TP, Any]) -> bool:
-        admitted: list[producer.Record] = []
-        asides: list[records.Aside] = []
-        secret = self._vault.secret
+        assert self.connection is not None
+        self._keys.begin(self.connection)
         with tracing.batch(READER, spans) as told:
-            for tp, span in spans.items():
-                for record in span.records:
-                    judge.record(record, tp.topic, self.homes, self.ahead, secret, admitted, asides)
+            judged, asides = self._judge(spans)
+            admitted = self._sealed(judged)
             told.link(tracing.of_records(admitted))
             told.tell({"admitted": len(admitted), "parked": len(asides)})
             if admitted:
@@ -75,6 +76,31 @@ class IntakeLane(lanes.Lane):
         for aside in asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
         return False
+
+    def _judge(self, spans: Mapping[TP, Any]) -> tuple[Judged, list[records.Aside]]:
+        judged: Judged = []
+        asides: list[records.Aside] = []
+        secret = self._vault.secret
+        for tp, span in spans.items():
+            for record in span.records:
+                found = judge.record(record, tp.topic, self.homes, self.ahead, secret)
+                if isinstance(found, records.Aside):
+                    asides.append(found)
+                else:
+                    judged.append((found, record))
+        return judged, asides
+
+    def _sealed(self, judged: Judged) -> list[producer.Record]:
+        """What goes onto the log; keys that are new are on their topic by then."""
+        sealed = self._vault.sealed(
+            [event for event, _ in judged],
+            lambda subjects: data_keys.of_subjects(self._connected(), subjects),
+            lambda found: self._out.append_from_thread(found, self._loop),
+        )
+        return [
+            judge.fact_record(event, record.partition, record.offset)
+            for event, (_, record) in zip(sealed, judged, strict=True)
+        ]
 
     def _commit(self, claim: claims.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:
         assert self.connection is not None

@@ -1,6 +1,7 @@
 """From a record at a door to a record of the log, or to what is parked.
 
-Promises: judged by the one admission function; where an event came from travels with it, in headers.
+Promises: judged by the one admission function; nothing goes on before it was sealed (`streams.vault`); where
+an event came from travels with it, in headers.
 Called by: intake, the API, `heed parked redrive`.
 """
 
@@ -15,26 +16,18 @@ from streams import producer
 
 
 def record(
-    found: records.Record,
-    door: str,
-    homes: int,
-    ahead: timedelta,
-    secret: bytes,
-    admitted: list[producer.Record],
-    asides: list[records.Aside],
-) -> None:
-    """One record of a door: onto the log with where it came from, or aside with the reason."""
+    found: records.Record, door: str, homes: int, ahead: timedelta, secret: bytes
+) -> admission.Admitted | records.Aside:
+    """One record of a door: admitted, yet to be sealed, or aside with the reason."""
     if isinstance(found.value, records.Unread):
-        asides.append(unread(found, door))
-        return
+        return unread(found, door)
     appended = datetime.fromtimestamp(found.timestamp / 1000, UTC)
     outcome = admission.admit(
         found.value or b"", at=appended, door=door, homes=homes, ahead=ahead, secret=secret
     )
     if isinstance(outcome, admission.Admitted):
-        admitted.append(fact_record(outcome, found.partition, found.offset))
-    else:
-        asides.append(rejected(outcome, found.topic, found.partition, found.offset))
+        return outcome
+    return rejected(outcome, found.topic, found.partition, found.offset)
 
 
 def fact_record(
@@ -43,10 +36,12 @@ def fact_record(
     offset: int | None = None,
     trace: str | None = None,
 ) -> producer.Record:
-    """An admitted event as a record of the log: keyed by subject, in its place, with where it came from.
+    """An admitted event, sealed, as a record of the log: keyed by subject, in its place, with where it came
+    from.
 
     The event's own `traceparent` goes before the `trace` of the request that brought it.
     """
+    assert not outcome.personal, "a fact enters the log sealed"
     headers = [("door", outcome.door.encode())]
     if part is not None and offset is not None:
         headers += [("partition", b"%d" % part), ("offset", b"%d" % offset)]

@@ -21,7 +21,7 @@ from typing import Final
 
 import psycopg
 
-from projections import database, parked, records
+from projections import data_keys, database, parked, records
 from schemas import admission, errors, metrics, topics
 from streams import judge, producer, vault
 
@@ -143,8 +143,7 @@ class Driver:
     def doors(self, ids: Sequence[int]) -> tuple[dict[int, Outcome], list[int]]:
         """Judge what came by a door, ask the owners of the rest: outcomes, and what owners were asked for."""
         outcomes: dict[int, Outcome] = {}
-        admitted: list[producer.Record] = []
-        driven: list[int] = []
+        judged: list[tuple[admission.Admitted, parked.Kept]] = []
         still: list[tuple[int, records.Aside]] = []
         asked: list[int] = []
         with self._connection.transaction():
@@ -154,27 +153,26 @@ class Driver:
                     outcomes[one.id] = Outcome(one.id, PARKED, one.reason, one.detail)
                 elif one.door is None:
                     asked.append(one.id)
-                elif isinstance(fact := self._judge(one, at), producer.Record):
-                    admitted.append(fact)
-                    driven.append(one.id)
+                elif isinstance(found := self._judge(one, at), admission.Admitted):
+                    judged.append((found, one))
                     outcomes[one.id] = Outcome(one.id, DRIVEN)
                 else:
-                    still.append((one.id, fact))
-                    outcomes[one.id] = Outcome(one.id, PARKED, fact.reason, fact.detail)
-            if admitted:
-                self._append(admitted)
-            parked.let_go(self._connection, driven)
+                    still.append((one.id, found))
+                    outcomes[one.id] = Outcome(one.id, PARKED, found.reason, found.detail)
+            if judged:
+                self._append(self._sealed(judged))
+            parked.let_go(self._connection, [one.id for _, one in judged])
             parked.keep(self._connection, still)
             parked.ask(self._connection, asked)
-        for record in admitted:
-            metrics.ADMITTED.labels(door=dict(record.headers)["door"].decode()).inc()
+        for event, _ in judged:
+            metrics.ADMITTED.labels(door=event.door).inc()
         missing = [id_ for id_ in ids if id_ not in outcomes and id_ not in asked]
         outcomes |= absent(self._connection, missing)
         for status, number in collections.Counter(one.status for one in outcomes.values()).items():
             metrics.REDRIVEN.labels(outcome=status).inc(number)
         return outcomes, asked
 
-    def _judge(self, one: parked.Kept, at: datetime | None) -> producer.Record | records.Aside:
+    def _judge(self, one: parked.Kept, at: datetime | None) -> admission.Admitted | records.Aside:
         assert at is not None
         assert one.door is not None
         if one.door not in topics.DOORS:
@@ -182,9 +180,19 @@ class Driver:
         outcome = admission.admit(
             one.value, at=at, door=one.door, homes=self._homes, ahead=self._ahead, secret=self._vault.secret
         )
-        if isinstance(outcome, admission.Admitted):
-            return judge.fact_record(outcome, one.partition, one.offset)
-        return judge.rejected(outcome, *one.place)
+        return outcome if isinstance(outcome, admission.Admitted) else judge.rejected(outcome, *one.place)
+
+    def _sealed(self, judged: Sequence[tuple[admission.Admitted, parked.Kept]]) -> list[producer.Record]:
+        """What goes onto the log; keys that are new are on their topic by then."""
+        sealed = self._vault.sealed(
+            [event for event, _ in judged],
+            lambda subjects: data_keys.of_subjects(self._connection, subjects),
+            self._append,
+        )
+        return [
+            judge.fact_record(event, one.partition, one.offset)
+            for event, (_, one) in zip(sealed, judged, strict=True)
+        ]
 
     def _owners(self, asked: Sequence[int]) -> dict[int, Outcome]:
         """Wait for the owners of these; what they have not folded in time they fold later."""

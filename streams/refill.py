@@ -41,12 +41,14 @@ select topic, part, next_offset from heed_data.position
 union all select topic, part, next_offset from heed_ops.position
 """
 FACTS: Final = """
-select subject, source, id, type, time, version, digest, accepted, actor, data from heed_data.fact
+select subject, source, id, type, time, version, digest, accepted, actor, data, sealed, kid
+from heed_data.fact
 order by subject, key
 """
 KEYS: Final = "select kid, wrapped, master from heed_ops.data_key order by off"
 REGISTRY: Final = """
-select subject, source, id, type, time, version, digest, accepted, actor, data::text from heed_data.registry
+select subject, source, id, type, time, version, digest, accepted, actor, data::text, null, null
+from heed_data.registry
 order by off
 """
 # Purpose: what a newer Heed may read of the log: it would fold it, and a replay must find it there then.
@@ -154,10 +156,10 @@ def _key(row: tuple[Any, ...]) -> producer.Record:
 
 def _fact(row: tuple[Any, ...], topic: str, homes: int) -> producer.Record:
     """A fact as the log had it: of its version, with the digest and the acceptance that it had."""
-    subject, source, id_, type_, time, version, digest, accepted, actor, data = row
+    subject, source, id_, type_, time, version, digest, accepted, actor, data, sealed, kid = row
     written = envelope.Written(
         id_, source, type_, subject, envelope.format_time(time), f"urn:heed:{type_}:{version}",
-        msgspec.Raw(data.encode()), digest.hex, envelope.format_time(accepted), actor,
+        msgspec.Raw(data.encode()), digest.hex, envelope.format_time(accepted), actor, sealed, kid,
     )  # fmt: skip
     part = 0 if topic == topics.REGISTRY else topics.home(subject, homes)
     assert type_ in events.EVENTS, type_

@@ -50,6 +50,7 @@ def record(entry: Entry, now: datetime | None = None) -> producer.Record:
     now = now or datetime.now(UTC)
     event = events.EVENTS[entry.type]
     assert event.attributed, entry.type
+    assert not event.personal, entry.type  # it would have to be sealed, as admission does
     data = codec.canonical(entry.content)
     # The digest of what Heed itself decides needs no key: nothing personal stands there that could be tried.
     written = envelope.Written(

@@ -1,30 +1,45 @@
-"""What a process knows of keys: its master key, and the installation's secret.
+"""What a process knows of keys: the installation's secret, and keys to seal with.
 
 Promises: the secret is fetched once, and made if there is none (`streams.installation`); what PostgreSQL
-holds of it is asked first. Whoever asks for it before it is there gets `errors.Away`.
-Limits: the master key is read at the start of the process.
-Called by: workers, the API and `heed parked`: whatever judges events.
+holds of it is asked first. A subject's key is looked for, and made only when something of the subject is to
+be sealed; a new one is acknowledged by the topic `keys` before anything sealed with it leaves here. Two
+processes may make a key for one subject: each names its subject, and each is valid.
+Limits: holds `MOST` keys, unwrapped, those used last. While PostgreSQL is away the API makes new ones.
+Called by: intake, the API, and whoever drives parked records again: whatever judges events.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
 
 from projections import data_keys
-from schemas import errors, sealing
-from streams import broker, installation, process
+from schemas import admission, errors, sealing
+from streams import broker, installation, process, producer
 
 AGAIN_SECONDS: Final = 0.5
+MOST: Final = 100_000
+
+Keys = dict[str, sealing.DataKey]
+Find = Callable[[Iterable[str]], list[sealing.KeyRecord]]
+Append = Callable[[Sequence[producer.Record]], None]
+Ask = Callable[[Iterable[str]], Awaitable[list[sealing.KeyRecord]]]
 
 
 class Vault:
-    """One a process; its secret may be read from any thread."""
+    """One a process; it may be used from any thread."""
 
     def __init__(self, master: sealing.MasterKey, dsn: str, secret: bytes | None = None) -> None:
         self.master, self._dsn, self._secret = master, dsn, secret
+        self._keys: collections.OrderedDict[str, sealing.DataKey] = collections.OrderedDict()
+        self._lock = threading.Lock()
 
     @property
     def secret(self) -> bytes:
@@ -54,9 +69,73 @@ class Vault:
                 said = True
                 await asyncio.sleep(AGAIN_SECONDS)
 
+    def sealed(
+        self, events: Sequence[admission.Admitted], find: Find, append: Append
+    ) -> list[admission.Admitted]:
+        """The same events, finished for the log. Blocks for `find` and `append`, and raises what they raise.
+
+        `find` gives keys that there are of subjects; `append` writes to the topic `keys`, acknowledged.
+        """
+        keys, missing = self._held(events)
+        if missing:
+            keys |= self._opened(find(missing))
+            made, records = self._made(missing - keys.keys())
+            if made:
+                append(records)
+                keys |= self._keep(made)
+        return _finished(events, keys)
+
+    async def sealed_soon(
+        self, events: Sequence[admission.Admitted], find: Ask, append: installation.Append
+    ) -> list[admission.Admitted]:
+        """As `sealed`, for an event loop; where `find` raises `errors.Away` new keys are made."""
+        keys, missing = self._held(events)
+        if missing:
+            with contextlib.suppress(errors.Away):  # sooner a further key than an event that is not taken
+                keys |= await asyncio.to_thread(self._opened, await find(missing))
+            made, records = await asyncio.to_thread(self._made, missing - keys.keys())
+            if made:
+                await append(records)
+                keys |= self._keep(made)
+        return _finished(events, keys)
+
+    def _held(self, events: Iterable[admission.Admitted]) -> tuple[Keys, set[str]]:
+        """Keys at hand for what is to be sealed, and the subjects that need one yet."""
+        subjects = {event.subject for event in events if event.personal}
+        with self._lock:
+            keys = {subject: self._keys[subject] for subject in subjects if subject in self._keys}
+            for subject in keys:
+                self._keys.move_to_end(subject)
+        return keys, subjects - keys.keys()
+
+    def _opened(self, found: Iterable[sealing.KeyRecord]) -> Keys:
+        return self._keep(
+            {one.subject: sealing.DataKey(one.kid, installation.opened(one, self.master)) for one in found}
+        )
+
+    def _made(self, subjects: Iterable[str]) -> tuple[Keys, list[producer.Record]]:
+        keys: Keys = {}
+        records = []
+        for subject in sorted(subjects):
+            kid, key = sealing.new_kid(subject), os.urandom(sealing.KEY_BYTES)
+            keys[subject] = sealing.DataKey(kid, key)
+            records.append(installation.key_record(kid, key, self.master))
+        return keys, records
+
+    def _keep(self, keys: Keys) -> Keys:
+        with self._lock:
+            self._keys.update(keys)
+            while len(self._keys) > MOST:
+                self._keys.popitem(last=False)
+        return keys
+
     def _copy(self) -> sealing.KeyRecord | None:
         """The secret as PostgreSQL has it, if it is there and has it."""
         try:
             return data_keys.secret_of(self._dsn)
         except errors.Away:
             return None
+
+
+def _finished(events: Iterable[admission.Admitted], keys: Keys) -> list[admission.Admitted]:
+    return [admission.sealed(event, keys[event.subject]) if event.personal else event for event in events]

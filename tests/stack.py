@@ -103,10 +103,12 @@ def running_servers() -> Iterator[Servers]:
         rmtree(home, ignore_errors=True)
 
 
-def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: float = 30) -> None:
+def recreate_topics(
+    bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: float = 30, *, seeded: bool = True
+) -> None:
     """Deletes these topics and makes them anew, empty; waits until every partition has a leader.
 
-    In `keys` then stands the secret of tests, so that digests can be foretold.
+    In `keys` then stands the secret of tests, so that digests can be foretold, unless not `seeded`.
     """
     delete_topics(bootstrap, wanted, timeout)
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
@@ -119,7 +121,7 @@ def recreate_topics(bootstrap: str, wanted: tuple[topics.Topic, ...], timeout: f
     while not all(_led(admin, topic) for topic in wanted):
         assert time.monotonic() < until, f"topics {wanted} got no leaders"
         time.sleep(0.05)
-    if any(topic.name == topics.KEYS for topic in wanted):
+    if seeded and any(topic.name == topics.KEYS for topic in wanted):
         key, value = keyring.secret_record()
         producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2})
         producer.produce(topics.KEYS, value, key)

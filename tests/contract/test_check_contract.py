@@ -289,7 +289,8 @@ def test_a_producer_checks_the_next_release(heed: str, tmp_path: Path) -> None:
     pinned.write_text(json.dumps(document))
     assert run("change", pinned, heed) == (0, "All is well.\n")
     more = copy.deepcopy(document)
-    more["components"]["schemas"]["mail.clicked.data"]["properties"]["device"] = {"type": "string"}
+    for part in ("data", "open"):
+        more["components"]["schemas"][f"mail.clicked.{part}"]["properties"]["device"] = {"type": "string"}
     pinned.write_text(json.dumps(more))
     code, told = run("change", pinned, heed)
     gone = "event.data.device: is gone."

@@ -38,12 +38,21 @@ async def test_ready_wants_a_live_owner_for_every_home(
     monkeypatch.setattr("api.operations.READY_SECONDS", 0.0)
     async with api(database, servers.bootstrap) as client:
         detail = (await client.get("/health/ready")).json()["detail"]
-        assert detail == "8 of 8 homes have no live worker."
+        assert detail == (
+            "8 of 8 homes have no live worker; the topic keys has not been read to its end yet."
+        )
         sql.execute(
             "insert into heed_data.position"
             " (reader, topic, part, epoch, next_offset, as_of, log_end, log_end_at, claimed_at)"
             " select 'fold', 'facts', n, 1, 0, clock_timestamp(), 0, now(), now()"
             " from generate_series(0, 7) n"
+        )
+        detail = (await client.get("/health/ready")).json()["detail"]
+        assert detail == "the topic keys has not been read to its end yet."
+        sql.execute(
+            "insert into heed_ops.position"
+            " (reader, topic, part, epoch, next_offset, as_of, log_end, log_end_at, claimed_at)"
+            " values ('keys', 'keys', 0, 1, 7, clock_timestamp(), 7, now(), now())"
         )
         response = await client.get("/health/ready")
         assert (response.status_code, response.json()) == (200, {"status": "ready"})

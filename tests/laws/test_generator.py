@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from schemas import admission
 from tests import keyring, oracle
 from tests.laws import generator
+from tests.unit import samples
 
 
 def admitted(sent: generator.Sent) -> dict[str, object] | str:
@@ -20,7 +21,7 @@ def admitted(sent: generator.Sent) -> dict[str, object] | str:
     if isinstance(outcome, admission.Rejected):
         return str(outcome.reason)
     envelope: dict[str, object] = json.loads(outcome.value)
-    return envelope
+    return envelope | {"data": samples.data(outcome)}
 
 
 @pytest.mark.parametrize("sent", generator.rubbish(), ids=lambda sent: str(sent.reason))

@@ -91,6 +91,12 @@ def admitted(
     return outcome
 
 
+def data(outcome: admission.Admitted) -> dict[str, Any]:
+    """The data of an admitted event, what is personal among it."""
+    found: dict[str, Any] = json.loads(outcome.value)["data"] | json.loads(outcome.personal or b"{}")
+    return found
+
+
 def rejected(
     raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
 ) -> admission.Rejected:

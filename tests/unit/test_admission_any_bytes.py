@@ -132,7 +132,7 @@ def assert_sound(outcome: admission.Outcome) -> None:
         assert (fact.id, fact.source, fact.time) == (outcome.id, outcome.source, outcome.time)
         assert identity.is_subject(outcome.subject)
         assert outcome.time <= samples.AT + samples.AHEAD
-        envelope.read_content(fact)
+        envelope.read_content(fact, outcome.personal or b"{}")
         return
     for text in (outcome.id, outcome.source, outcome.type, outcome.detail):
         assert text is None or (len(text) <= 256 and "\0" not in text and text.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ def detail(name: str, data: dict[str, Any]) -> str:
 
 
 def kept(name: str, data: dict[str, Any]) -> Any:
-    return json.loads(samples.admitted(samples.event(name, data=data)).value)["data"]
+    return samples.data(samples.admitted(samples.event(name, data=data)))
 
 
 @pytest.mark.parametrize("name", NEED_MAILING)

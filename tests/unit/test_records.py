@@ -147,7 +147,40 @@ def test_what_copy_would_take_for_its_own_is_escaped() -> None:
     [line] = fields(decode(world.click(NOW, mailing=odd, id=odd, source=odd)))
     escaped = "a\\tb\\nc\\\\d\\re\\\\N\\\\."
     assert (line[2], line[3], line[12]) == (escaped, escaped, escaped)
-    assert len(line) == 15
+    assert len(line) == 17
+
+
+KID = f"{GOOD['subject']}#0123456789abcdef"
+
+
+def test_a_sealed_part_is_kept_with_the_name_of_its_key() -> None:
+    decoded = decode(GOOD | {"sealed": "c2VhbGVk", "kid": KID}, GOOD | {"id": "other"})
+    assert decoded.kids == {KID}
+    assert sorted((line[15], line[16]) for line in fields(decoded)) == [("\\N", "\\N"), ("c2VhbGVk", KID)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sealed": "c2VhbGVk"},
+        {"kid": KID},
+        {"sealed": "", "kid": KID},
+        {"sealed": "c2VhbGVk", "kid": "contact:somebody-else#0123456789abcdef"},
+        {"sealed": "c2VhbGVk", "kid": f"{GOOD['subject']}#1"},
+        {"sealed": "c2VhbGVk", "kid": "installation#0123456789abcdef"},
+    ],
+)
+def test_a_sealed_part_names_a_key_of_its_own_subject(change: dict[str, str]) -> None:
+    decoded = decode(GOOD | change)
+    assert [aside.reason for aside in decoded.asides] == ["invalid"]
+    assert not decoded.lines
+    assert not decoded.kids
+
+
+def test_what_it_was_sealed_with_does_not_tell_facts_apart() -> None:
+    other = {"sealed": "YW5vdGhlcg==", "kid": KID.replace("0", "1")}
+    decoded = decode(GOOD | {"sealed": "c2VhbGVk", "kid": KID}, GOOD | other, GOOD)
+    assert (len(decoded.lines), decoded.duplicates, decoded.conflicts) == (1, 2, 0)
 
 
 @hypothesis.given(

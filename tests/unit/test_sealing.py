@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import errors, sealing
 from tests import keyring
+from tests.unit import samples
 
 KID = "contact:ada#0123456789abcdef"
 KEY = bytes(range(32))
@@ -101,6 +102,53 @@ def test_a_record_is_read_as_it_was_written() -> None:
 def test_what_is_no_record_of_a_key(value: bytes | None) -> None:
     with pytest.raises(ValueError):
         sealing.read_record(value)
+
+
+PERSONAL = b'{"message_id":"m1/ada","url":"https://example.org/"}'
+
+
+@pytest.mark.capability("LAW-6")
+@given(samples.storable, samples.storable, st.binary(max_size=300))
+def test_what_is_sealed_is_opened_again(source: str, id: str, personal: bytes) -> None:
+    key = sealing.DataKey(KID, KEY)
+    sealed = key.seal(source, id, personal)
+    assert key.open(source, id, sealed) == personal
+    assert sealed != key.seal(source, id, personal)
+    assert sealed.isascii()
+    assert not set(sealed) & set('\\"\t\n')
+
+
+@pytest.mark.parametrize(
+    ("kid", "key", "source", "id"),
+    [
+        ("contact:bob#0123456789abcdef", KEY, "urn:test", "e1"),
+        ("contact:ada#0123456789abcdee", KEY, "urn:test", "e1"),
+        (KID, OTHER, "urn:test", "e1"),
+        (KID, KEY, "urn:tes", "e1"),
+        (KID, KEY, "urn:test", "e2"),
+        (KID, KEY, "urn:teste", "1"),
+    ],
+)
+def test_a_sealed_part_is_bound_to_its_key_and_its_fact(kid: str, key: bytes, source: str, id: str) -> None:
+    sealed = sealing.DataKey(KID, KEY).seal("urn:test", "e1", PERSONAL)
+    with pytest.raises(sealing.Tampered) as refused:
+        sealing.DataKey(kid, key).open(source, id, sealed)
+    assert "ada" not in str(refused.value)
+
+
+@given(st.integers(0, 8 * (12 + len(PERSONAL) + 16) - 1))
+def test_a_sealed_part_that_was_changed_is_not_opened(bit: int) -> None:
+    key = sealing.DataKey(KID, KEY)
+    raw = bytearray(base64.b64decode(key.seal("urn:test", "e1", PERSONAL)))
+    raw[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(sealing.Tampered):
+        key.open("urn:test", "e1", base64.b64encode(raw).decode())
+
+
+@pytest.mark.parametrize("sealed", ["", "?", "AAAA", "é", "A" * 37])
+def test_what_is_no_sealed_part(sealed: str) -> None:
+    with pytest.raises(sealing.Tampered):
+        sealing.DataKey(KID, KEY).open("urn:test", "e1", sealed)
 
 
 def test_what_cannot_be_opened_is_doubt() -> None:

@@ -46,7 +46,10 @@ create table {data}.fact (
     off bigint not null,
     mailing text,
     actor text,
-    data text not null
+    data text not null,
+    sealed text,
+    kid text collate "C",
+    check ((sealed is null) = (kid is null))
 );
 create unique index fact_once on {data}.fact (subject, key) include (type, time, mailing, test);
 create index fact_of_presence on {data}.fact (subject, time desc, id desc, source desc)
@@ -59,6 +62,8 @@ create index fact_by_id on {data}.fact using brin (id text_bloom_ops);
 alter table {data}.fact set (
     autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 comment on table {data}.fact is 'Every fact, once for ever: key is BLAKE2b-128 of source, NUL, id. Of two contents under one key the smaller (time, digest) stands.';
+comment on column {data}.fact.data is 'What stands open of its data.';
+comment on column {data}.fact.sealed is 'What is personal of its data, encrypted with the key that kid names (LAW-6).';
 
 create table {data}.nudge (
     id bigint generated always as identity primary key,

@@ -1,0 +1,257 @@
+"""What is personal, from the door to the table, with real servers: it stands sealed everywhere (LAW-6)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from deploy.processes import free_ports
+from projections import data_keys
+from schemas import admission, envelope, sealing, topics
+from streams import broker, installation, producer
+from streams import vault as vaults
+from tests import cluster as clusters
+from tests import keyring, stack, traffic
+from tests.oracle import broker as reading
+from tests.unit import samples
+
+pytestmark = pytest.mark.capability("LAW-6")
+
+LOG = (topics.FACTS, topics.REGISTRY, topics.KEYS, topics.COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    servers: stack.Servers, module_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[clusters.Cluster]:
+    stack.recreate_topics(servers.bootstrap, topics.all_topics(stack.HOMES))
+    home: Path = tmp_path_factory.mktemp("home")
+    with stack.Launcher() as launch:
+        made = clusters.Cluster(launch, servers.bootstrap, module_database, home)
+        yield made.start("worker-1")
+        made.tell()
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def url(cluster: clusters.Cluster) -> str:
+    [port] = free_ports(1)
+    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for("listening", 60)
+    return f"http://127.0.0.1:{port}"
+
+
+def marked() -> dict[str, dict[str, str]]:
+    """Every personal field of every type of mail, each with a word that stands nowhere else."""
+    words: dict[str, dict[str, str]] = {}
+    for name, data in samples.DATA.items():
+        if name.startswith("mail."):
+            words[name] = {"message_id": f"message-{uuid.uuid4().hex}"}
+            if name == "mail.bounced":
+                words[name]["email"] = f"{uuid.uuid4().hex}@example.org"
+            if "url" in data:
+                words[name]["url"] = f"https://example.org/{uuid.uuid4().hex}"
+    return words
+
+
+def told(contact: str, words: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    return [
+        samples.event(
+            name, id=uuid.uuid4().hex, subject=f"contact:{contact}", data={**samples.DATA[name], **personal}
+        )
+        for name, personal in words.items()
+    ]
+
+
+def wait_facts(cluster: clusters.Cluster, contact: str, count: int) -> list[dict[str, Any]]:
+    """The facts of a contact, once there are so many."""
+    found: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        found[:] = cluster.sql("select * from heed_data.fact where subject = %s", f"contact:{contact}")
+        return len(found) == count
+
+    stack.eventually(there, f"{count} facts of {contact}", clusters.patience(30))
+    return found
+
+
+def opened(cluster: clusters.Cluster, fact: dict[str, Any]) -> dict[str, str]:
+    [kept] = cluster.sql("select kid, wrapped, master from heed_ops.data_key where kid = %s", fact["kid"])
+    key = keyring.master().unwrap(bytes(kept["wrapped"]), kept["kid"], kept["master"])
+    personal = sealing.DataKey(kept["kid"], key).open(fact["source"], fact["id"], fact["sealed"])
+    found: dict[str, str] = json.loads(personal)
+    return found
+
+
+def test_no_personal_word_stands_anywhere_in_clear(cluster: clusters.Cluster, url: str) -> None:
+    by_http, by_door = marked(), marked()
+    answer = httpx.post(f"{url}/v1/events", json=told("http", by_http), timeout=30)
+    assert answer.status_code == 202, answer.text
+    assert {one["status"] for one in answer.json()["outcomes"]} == {"accepted"}
+    traffic.send_all(
+        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, samples.encode(event)) for event in told("door", by_door)]
+    )
+    for contact, words in (("http", by_http), ("door", by_door)):
+        facts = wait_facts(cluster, contact, len(words))
+        assert {fact["type"]: opened(cluster, fact) for fact in facts} == words
+        assert len({fact["kid"] for fact in facts}) == 1, "one process, one key"
+    every = [word for words in (by_http, by_door) for some in words.values() for word in some.values()]
+    for topic in LOG:
+        raw = b"\n".join(
+            (one.key or b"") + one.value + b"".join(one.headers.values())
+            for one in reading.records(cluster.bootstrap, topic)
+        )
+        assert not [word for word in every if word.encode() in raw], topic
+    for table in ("heed_data.fact", "heed_data.registry", "heed_ops.data_key", "heed_ops.outbox"):
+        dump = str(cluster.sql(f"select string_agg(t::text, ' ') as all from {table} t")[0]["all"])
+        assert not [word for word in every if word in dump], table
+    for process in cluster.launch.started:
+        assert not [word for word in every if word in "\n".join(process.lines)], process.name
+
+
+def test_a_second_key_of_a_subject_is_as_good(cluster: clusters.Cluster) -> None:
+    subject = f"contact:{uuid.uuid4().hex}"
+    event = samples.admitted(samples.event(subject=subject, id="second"))
+    [first] = tell(cluster, event)
+    [again] = tell(cluster, samples.admitted(samples.event(subject=subject, id="third")))
+    facts = wait_facts(cluster, subject.removeprefix("contact:"), 2)
+    assert {fact["kid"] for fact in facts} == {first, again}
+    for fact in facts:
+        assert opened(cluster, fact) == {"url": samples.DATA["mail.clicked"]["url"]}
+
+
+def test_a_key_that_was_destroyed_is_no_doubt_and_stays_so(cluster: clusters.Cluster) -> None:
+    subject = f"contact:{uuid.uuid4().hex}"
+    event = samples.admitted(samples.event(subject=subject))
+    there = keys_of(event)
+    kid = sealing.read_record(there.records[0].value).kid
+    out = traffic.plain_producer(cluster.bootstrap)
+    out.produce(topics.KEYS, sealing.write_destroyed(kid), kid)
+    out.produce(topics.KEYS, there.records[0].value, kid)
+    out.produce(topics.KEYS, b"{}", kid)
+    out.produce(topics.KEYS, None, b"nobody")
+    out.produce(topics.FACTS, there.sealed[0].value, subject, partition=there.sealed[0].partition)
+    assert out.flush(30) == 0
+    wait_facts(cluster, subject.removeprefix("contact:"), 1)
+    [kept] = cluster.sql("select wrapped, destroyed from heed_ops.data_key where kid = %s", kid)
+    assert kept == {"wrapped": None, "destroyed": True}
+    cluster.workers["worker-1"].wait_for("ignored an ill-formed record of the topic keys")
+
+
+def test_the_table_of_keys_knows_what_it_read(cluster: clusters.Cluster) -> None:
+    with psycopg.connect(cluster.dsn, autocommit=True) as connection:
+        kids = [kid for (kid,) in connection.execute("select kid from heed_ops.data_key").fetchall()]
+        assert data_keys.missing(connection, [*kids, "contact:x#0000000000000000"]) == {
+            "contact:x#0000000000000000"
+        }
+
+
+def test_an_older_copy_of_the_keys_catches_up(cluster: clusters.Cluster) -> None:
+    asked = "select kid, wrapped, master, destroyed from heed_ops.data_key order by kid"
+    whole = cluster.sql(asked)
+    assert len(whole) > 3
+    cluster.workers["worker-1"].terminate()
+    with psycopg.connect(cluster.dsn) as restored:
+        restored.execute("delete from heed_ops.data_key where off > 1")
+        restored.execute(
+            "update heed_ops.position set next_offset = 2, last_record = null where reader = 'keys'"
+        )
+    cluster.start("worker-1")
+    stack.eventually(lambda: cluster.sql(asked) == whole, "every key is there again", clusters.patience(30))
+
+
+def test_a_fact_whose_key_is_missing_stops_the_worker(cluster: clusters.Cluster) -> None:
+    subject = f"contact:{uuid.uuid4().hex}"
+    lost = keys_of(samples.admitted(samples.event(subject=subject)))
+    out = traffic.plain_producer(cluster.bootstrap)
+    out.produce(topics.FACTS, lost.sealed[0].value, subject, partition=lost.sealed[0].partition)
+    assert out.flush(30) == 0
+    worker = cluster.workers["worker-1"]
+    assert worker.exit(60) == 3
+    last = json.loads(worker.last_line)
+    assert last["why"].startswith("Missing: Facts name 1 keys that the topic keys does not have")
+    assert subject not in worker.last_line
+    assert not cluster.sql("select from heed_data.fact where subject = %s", subject)
+    append(cluster, lost.records)
+    cluster.start("worker-1")
+    wait_facts(cluster, subject.removeprefix("contact:"), 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "says"),
+    [
+        ({"HEED_MASTER_KEY": ""}, 2, "Set HEED_MASTER_KEY_FILE"),
+        ({"HEED_MASTER_KEY": "hunter2"}, 2, "HEED_MASTER_KEY takes 32 random bytes in base64"),
+        ({"HEED_MASTER_KEY": "A" * 43 + "="}, 3, "which this process does not have"),
+    ],
+)
+@pytest.mark.parametrize("role", ["worker", "api"])
+def test_a_process_without_the_master_key_ends(
+    cluster: clusters.Cluster, role: str, env: dict[str, str], code: int, says: str
+) -> None:
+    given = stack.servers_env(cluster.bootstrap, cluster.dsn) | cluster.env | {"HEED_API_PORT": "0"} | env
+    given["HEED_GROUP"] = "nobody"
+    started = cluster.launch.heed(role, env=given, name=f"{role}-{code}")
+    assert started.exit(60) == code
+    assert says in "\n".join(started.lines)
+    assert "hunter2" not in "\n".join(started.lines)
+
+
+async def test_of_two_secrets_that_are_made_at_once_the_first_holds(servers: stack.Servers) -> None:
+    bootstrap = servers.bootstrap
+    keys = tuple(one for one in topics.all_topics(stack.HOMES) if one.name == topics.KEYS)
+    stack.recreate_topics(bootstrap, keys, seeded=False)
+    kafka = broker.Broker(bootstrap)
+    outs = [producer.LogProducer(kafka, f"test-{number}") for number in range(3)]
+    try:
+        found = await asyncio.gather(
+            *(installation.secret(kafka, keyring.master(), out.append) for out in outs)
+        )
+        assert len(set(found)) == 1
+        assert await installation.secret(kafka, keyring.master(), outs[0].append) == found[0]
+    finally:
+        for out in outs:
+            await out.stop()
+    made = [sealing.read_record(one.value) for one in reading.records(bootstrap, topics.KEYS)]
+    assert len(made) >= 1
+    assert installation.opened(made[0], keyring.master()) == found[0]
+
+
+class Made:
+    """Events sealed by a process of their own, which knew no key; its new keys, not yet on the topic."""
+
+    def __init__(self) -> None:
+        self.records: list[producer.Record] = []
+        self.sealed: list[admission.Admitted] = []
+
+
+def keys_of(*events: admission.Admitted) -> Made:
+    made = Made()
+    mine = vaults.Vault(keyring.master(), "", keyring.SECRET)
+    made.sealed = mine.sealed(events, lambda _: [], made.records.extend)
+    return made
+
+
+def append(cluster: clusters.Cluster, records: list[producer.Record]) -> None:
+    out = traffic.plain_producer(cluster.bootstrap)
+    for one in records:
+        out.produce(one.topic, one.value, one.key, partition=one.partition or 0)
+    assert out.flush(30) == 0
+
+
+def tell(cluster: clusters.Cluster, *events: admission.Admitted) -> list[str]:
+    """Put events on the log as another process would, its keys before; answers their kids."""
+    made = keys_of(*events)
+    append(cluster, made.records)
+    out = traffic.plain_producer(cluster.bootstrap)
+    for one in made.sealed:
+        out.produce(topics.FACTS, one.value, one.subject, partition=one.partition)
+    assert out.flush(30) == 0
+    return [envelope.read_fact(one.value).kid or "" for one in made.sealed]
