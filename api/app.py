@@ -166,6 +166,7 @@ def create_app(
         chosen.homes,
         walks,
         callers,
+        held,
     )
     return app
 

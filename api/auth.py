@@ -62,6 +62,7 @@ ROUTES: Final = {
     ("POST", "/v1/sessions/{id}/start"): ACCESS,
     ("POST", "/v1/sessions/{id}/link"): ACCESS,
     ("POST", "/v1/sessions/{id}/unlink"): ACCESS,
+    ("GET", "/v1/contacts/{id}/export"): ADMINISTER,
     ("GET", "/v1/settings/{name}"): ADMINISTER,
     ("PUT", "/v1/settings/{name}"): ADMINISTER,
     ("GET", "/v1/schedules"): ADMINISTER,

@@ -160,6 +160,11 @@ INTERNAL = Kind(
     "Nothing of this request can be relied on. Sending the same event ids again counts once. The log of the "
     "API has the reason; please report it.",
 )
+NOT_OPENED = Kind(
+    "not-opened", 500, "What is sealed cannot be opened",
+    "A key is missing, or wrapped by a master key that the API does not have, or a sealed part was changed; "
+    "`detail` says which. Nothing of it counts as erased, and nothing of the contact was told.",
+)  # fmt: skip
 LOG_AWAY = Kind(
     "log-away", 503, "The log cannot be reached",
     "Kafka has not acknowledged in time, so the events may or may not be in the log. Send them again after "
@@ -193,8 +198,8 @@ NOT_READY = Kind(
 KINDS = (
     NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_KEY, WRONG_SCOPE,
     NO_ROUTE, NO_CONTACT_ID, NO_SESSION_ID, NO_SESSION, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD,
-    TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, LOG_AWAY, DATABASE_AWAY,
-    KEYS_UNKNOWN, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
+    TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, NOT_OPENED, LOG_AWAY,
+    DATABASE_AWAY, KEYS_UNKNOWN, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
 )  # fmt: skip
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}
 

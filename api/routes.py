@@ -19,6 +19,7 @@ from api import (
     engagement,
     engagement_list,
     explain,
+    export,
     openapi,
     operations,
     problems,
@@ -76,6 +77,12 @@ async def calculate_engagement(request: routing.Request, id: FromPath[str]) -> R
     return routing.json(await engagement.calculate(parts.database, id, parts.homes))
 
 
+@get("/v1/contacts/{id:str}/export", guards=[routing.takes_parameters])
+async def export_contact(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
+    parts = routing.parts(request)
+    return routing.json(await export.export(parts.database, id, parts.vault))
+
+
 @get("/v1/engagement", guards=[routing.takes_parameters], opt={"parameters": engagement_list.PARAMETERS})
 async def get_engagements(request: routing.Request) -> Response[bytes]:
     parts = routing.parts(request)
@@ -124,6 +131,7 @@ ALL: Final = (
     get_engagement,
     explain_engagement,
     calculate_engagement,
+    export_contact,
     get_engagements,
     refresh_expired,
     *routes_contacts.ALL,

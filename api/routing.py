@@ -22,6 +22,7 @@ from litestar.types import HTTPScope
 
 from api import auth, event_trace, ingest, operations, parameters, parked, problems, servers
 from schemas import envelope
+from streams import vault
 
 JSON: Final = "application/json"
 # A slash that was escaped, while a path is taken apart: no text that was decoded holds this character.
@@ -43,6 +44,7 @@ class Parts:
     homes: int
     walks: parked.Walks
     keys: auth.Keys
+    vault: vault.Vault
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:

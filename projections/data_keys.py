@@ -96,7 +96,7 @@ def of_subjects(connection: psycopg.Connection, subjects: Iterable[str]) -> list
 
 
 def of_kids(connection: psycopg.Connection, kids: Iterable[str]) -> dict[str, sealing.KeyRecord]:
-    """These keys by kid, those that were destroyed without what they wrapped; none for one that is missing."""
+    """These keys by kid, destroyed ones without what they wrapped; none for one that is missing."""
     found = connection.execute(OF_KIDS, (database.array(kids),)).fetchall()
     return {one[0]: sealing.KeyRecord(*one) for one in found}
 

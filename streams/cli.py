@@ -99,6 +99,24 @@ def api() -> None:
 
 
 @app.command()
+def export(contact: str, as_json: Json = False) -> None:
+    """Everything held about a contact, with what is sealed opened; always as JSON."""
+    import orjson
+
+    from projections import database
+    from schemas import identity
+    from streams import export as exporting
+    from streams import master_key
+
+    if identity.is_contact_id(contact) is None:
+        raise errors.Usage("A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -.")
+    found = chosen("postgres")
+    with database.connect(found.postgres, database.LIVE_PATH, "heed export") as connection:
+        held = exporting.export(connection, contact, master_key.of(found))
+    answer(held, as_json, orjson.dumps(held, option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
 def migrate(as_json: Json = False) -> None:
     """Create or upgrade Heed's tables."""
     from projections.migrations import apply

@@ -17,6 +17,7 @@ from psycopg import rows
 
 from projections import database
 from schemas import envelope, errors, identity, settings, topics
+from streams import plain
 
 PARKED: Final = 10_000
 Cursor = tuple[datetime, str]
@@ -84,7 +85,7 @@ def look(chosen: settings.Settings, contact: str, limit: int, after: str | None)
         }
     for fact in facts:
         del fact["key"]
-    answer: dict[str, Any] = _plain(told)
+    answer: dict[str, Any] = plain.told(told)
     return answer
 
 
@@ -104,15 +105,3 @@ def _page(after: str | None) -> tuple[datetime | None, str | None]:
         return datetime.fromisoformat(time), str(uuid.UUID(key))
     except ValueError:
         raise errors.Usage("--after takes the `next` of the page before.") from None
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime():
-            return envelope.format_time(value.astimezone(UTC))
-        case dict():
-            return {name: _plain(one) for name, one in value.items()}
-        case list():
-            return [_plain(one) for one in value]
-        case _:
-            return value

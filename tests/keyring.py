@@ -26,10 +26,14 @@ def master() -> sealing.MasterKeys:
     return sealing.MasterKeys([MASTER_BYTES])
 
 
-def key_of(subject: str) -> sealing.DataKey:
+def raw_key_of(subject: str) -> bytes:
     """The one key of a subject."""
-    raw = hashlib.blake2b(subject.encode(), digest_size=32).digest()
-    return sealing.DataKey(f"{subject}#{0:016x}", raw)
+    return hashlib.blake2b(subject.encode(), digest_size=sealing.KEY_BYTES).digest()
+
+
+def key_of(subject: str) -> sealing.DataKey:
+    """The same, to seal and open with."""
+    return sealing.DataKey(f"{subject}#{0:016x}", raw_key_of(subject))
 
 
 def sealed(event: admission.Admitted) -> admission.Admitted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,51 @@ def test_no_personal_word_stands_anywhere_in_clear(cluster: clusters.Cluster, ur
         assert not [word for word in every if word in "\n".join(process.lines)], process.name
 
 
+def export(cluster: clusters.Cluster, contact: str, code: int = 0) -> Any:
+    """What the command line tells of a contact; its error, for another code."""
+    env = stack.clean_env(stack.servers_env(cluster.bootstrap, cluster.dsn) | cluster.env)
+    command = [str(stack.HEED), "export", contact]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == code, found.stderr
+    return found.stderr if code else json.loads(found.stdout)
+
+
+def test_the_export_opens_what_is_sealed(cluster: clusters.Cluster, url: str) -> None:
+    words = marked()
+    traffic.send_all(
+        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, samples.encode(event)) for event in told("owner", words)]
+    )
+    waits = samples.encode(samples.event(subject="contact:owner", id="waits", time="2100-01-01T00:00:00Z"))
+    link = samples.event(
+        "session.linked", subject="session:of-owner", data={"contact_id": "owner"}, id="link"
+    )
+    answer = httpx.post(f"{url}/v1/events", json=[link, json.loads(waits)], timeout=30)
+    assert answer.status_code == 202, answer.text
+    visit = samples.event(subject="session:of-owner", id="visit")
+    assert httpx.post(f"{url}/v1/events", json=visit, timeout=30).status_code == 202
+    stack.eventually(
+        lambda: (
+            len(cluster.sql("select from heed_ops.parked where event_id = 'waits'")) == 1
+            and len(cluster.sql("select from heed_data.fact where id = 'visit'")) == 1
+            and len(cluster.sql("select from heed_data.member where subject = 'session:of-owner'")) == 1
+        ),
+        "all of it is known",
+        clusters.patience(30),
+    )
+    wait_facts(cluster, "owner", len(words))
+    held = export(cluster, "owner")
+    assert held["subjects"] == ["contact:owner", "session:of-owner"]
+    mails = {fact["type"]: fact["data"] for fact in held["facts"] if fact["subject"] == "contact:owner"}
+    assert mails == {name: {**samples.DATA[name], **personal} for name, personal in words.items()}
+    [seen] = [fact["data"] for fact in held["facts"] if fact["subject"] == "session:of-owner"]
+    assert seen == samples.DATA["mail.clicked"]
+    assert [one["id"] for one in held["links"]] == ["link"]
+    assert [one["event_id"] for one in held["parked"]] == ["waits"]
+    assert json.loads(held["parked"][0]["text"])["id"] == "waits"
+    assert held["row"]["contact_id"] == "owner"
+    assert httpx.get(f"{url}/v1/contacts/owner/export", timeout=30).json() == held
+
+
 def test_a_second_key_of_a_subject_is_as_good(cluster: clusters.Cluster) -> None:
     subject = f"contact:{uuid.uuid4().hex}"
     event = samples.admitted(samples.event(subject=subject, id="second"))
@@ -142,6 +188,8 @@ def test_a_key_that_was_destroyed_is_no_doubt_and_stays_so(cluster: clusters.Clu
     wait_facts(cluster, subject.removeprefix("contact:"), 1)
     [kept] = cluster.sql("select wrapped, destroyed from heed_ops.data_key where kid = %s", kid)
     assert kept == {"wrapped": None, "destroyed": True}
+    [fact] = export(cluster, subject.removeprefix("contact:"))["facts"]
+    assert (fact["erased"], fact["data"]) == (True, {"mailing_id": "m1"})
     cluster.workers["worker-1"].wait_for("ignored an ill-formed record of the topic keys")
 
 
@@ -160,6 +208,8 @@ def test_an_older_copy_of_the_keys_catches_up(cluster: clusters.Cluster) -> None
     cluster.workers["worker-1"].terminate()
     with psycopg.connect(cluster.dsn) as restored:
         restored.execute("delete from heed_ops.data_key where off > 1")
+        restored.commit()
+        assert "It was not erased" in export(cluster, "owner", 3)
         restored.execute(
             "update heed_ops.position set next_offset = 2, last_record = null where reader = 'keys'"
         )

@@ -153,7 +153,7 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     kind: problems.Kind,
 ) -> None:
     part: Any = Raising(error)
-    parts = routing.Parts(part, part, part, part, part, 8, part, part)
+    parts = routing.Parts(part, part, part, part, part, 8, part, part, keyring.held())
     monkeypatch.setattr(application.state, "parts", parts, raising=False)
     bodies: dict[str, Any] = {
         "/v1/settings/{name}": {"value": "UTC"},
