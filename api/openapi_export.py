@@ -27,7 +27,10 @@ def schemas() -> dict[str, Any]:
     """What the answer refers to."""
     fact = shape(
         {
-            **{name: _TEXT for name in ("subject", "source", "id", "type")},
+            "subject": _TEXT,
+            "source": _TEXT,
+            "id": _TEXT,
+            "type": _TEXT,
             "time": _MOMENT,
             "version": {"type": "integer"},
             "accepted": _MOMENT,

@@ -25,6 +25,7 @@ from streams import (
     cli_engagement,
     cli_health,
     cli_keys,
+    cli_master_key,
     cli_parked,
     cli_recompute,
     cli_session,
@@ -43,6 +44,7 @@ app.add_typer(cli_health.app)
 app.add_typer(cli_contact.app, name="contact")
 app.add_typer(cli_session.app, name="session")
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_master_key.app, name="master-key")
 app.add_typer(cli_settings.app, name="settings")
 app.add_typer(cli_recompute.app, name="recompute")
 
