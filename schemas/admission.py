@@ -160,9 +160,9 @@ def admit(
         return _rejected(raw, door, error)
 
 
-def sealed(event: Admitted, key: sealing.DataKey) -> Admitted:
-    """The event with its personal part in the record, sealed with a key of its subject."""
-    part = key.seal(event.source, event.id, event.personal)
+def sealed(event: Admitted, key: sealing.DataKey, nonce: bytes) -> Admitted:
+    """The event with its personal part in the record, sealed with a key of its subject and a fresh nonce."""
+    part = key.seal(event.source, event.id, event.personal, nonce)
     value = envelope.with_sealed(event.value, part, key.kid)
     return msgspec.structs.replace(event, value=value, personal=b"")
 

@@ -113,9 +113,11 @@ class DataKey:
         self.kid = kid
         self._aes = AESGCM(key)
 
-    def seal(self, source: str, id: str, personal: bytes, nonce: bytes | None = None) -> str:
-        """The personal part of a fact, encrypted: base64 of nonce and ciphertext. A nonce is used once."""
-        nonce = nonce or os.urandom(NONCE_BYTES)
+    def seal(self, source: str, id: str, personal: bytes, nonce: bytes) -> str:
+        """The personal part of a fact, encrypted: base64 of nonce and ciphertext.
+
+        `nonce`: `NONCE_BYTES` of randomness that are used for nothing else.
+        """
         found = nonce + self._aes.encrypt(nonce, personal, self._bound(source, id))
         return binascii.b2a_base64(found, newline=False).decode()
 

@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from schemas import admission, envelope, sealing
 from streams import vault
 
@@ -40,11 +38,7 @@ def sealed(event: admission.Admitted) -> admission.Admitted:
     """An event as it goes on the log; the same bytes each time, so never for anybody's real data."""
     if not event.personal:
         return event
-    key = key_of(event.subject)
-    part = key.seal(event.source, event.id, event.personal, nonce=bytes(sealing.NONCE_BYTES))
-    return msgspec.structs.replace(
-        event, value=envelope.with_sealed(event.value, part, key.kid), personal=b""
-    )
+    return admission.sealed(event, key_of(event.subject), bytes(sealing.NONCE_BYTES))
 
 
 def opened(fact: envelope.Fact) -> bytes:

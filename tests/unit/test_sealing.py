@@ -104,6 +104,7 @@ def test_what_is_no_record_of_a_key(value: bytes | None) -> None:
         sealing.read_record(value)
 
 
+NONCE = bytes(range(12))
 PERSONAL = b'{"message_id":"m1/ada","url":"https://example.org/"}'
 
 
@@ -111,9 +112,9 @@ PERSONAL = b'{"message_id":"m1/ada","url":"https://example.org/"}'
 @given(samples.storable, samples.storable, st.binary(max_size=300))
 def test_what_is_sealed_is_opened_again(source: str, id: str, personal: bytes) -> None:
     key = sealing.DataKey(KID, KEY)
-    sealed = key.seal(source, id, personal)
+    sealed = key.seal(source, id, personal, NONCE)
     assert key.open(source, id, sealed) == personal
-    assert sealed != key.seal(source, id, personal)
+    assert sealed != key.seal(source, id, personal, bytes(12))
     assert sealed.isascii()
     assert not set(sealed) & set('\\"\t\n')
 
@@ -130,7 +131,7 @@ def test_what_is_sealed_is_opened_again(source: str, id: str, personal: bytes) -
     ],
 )
 def test_a_sealed_part_is_bound_to_its_key_and_its_fact(kid: str, key: bytes, source: str, id: str) -> None:
-    sealed = sealing.DataKey(KID, KEY).seal("urn:test", "e1", PERSONAL)
+    sealed = sealing.DataKey(KID, KEY).seal("urn:test", "e1", PERSONAL, NONCE)
     with pytest.raises(sealing.Tampered) as refused:
         sealing.DataKey(kid, key).open(source, id, sealed)
     assert "ada" not in str(refused.value)
@@ -139,7 +140,7 @@ def test_a_sealed_part_is_bound_to_its_key_and_its_fact(kid: str, key: bytes, so
 @given(st.integers(0, 8 * (12 + len(PERSONAL) + 16) - 1))
 def test_a_sealed_part_that_was_changed_is_not_opened(bit: int) -> None:
     key = sealing.DataKey(KID, KEY)
-    raw = bytearray(base64.b64decode(key.seal("urn:test", "e1", PERSONAL)))
+    raw = bytearray(base64.b64decode(key.seal("urn:test", "e1", PERSONAL, NONCE)))
     raw[bit // 8] ^= 1 << bit % 8
     with pytest.raises(sealing.Tampered):
         key.open("urn:test", "e1", base64.b64encode(raw).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -130,6 +131,13 @@ async def test_without_postgresql_a_key_is_made() -> None:
     there.away = True
     [event] = await mine.sealed_soon([click()], there.ask, there.send)
     assert opened(event, there.records[0])
+
+
+def test_each_has_a_nonce_of_its_own() -> None:
+    there = Keys()
+    sealed = held().sealed([click(id=f"e{n}") for n in range(500)], there.find, there.append)
+    parts = [base64.b64decode(envelope.read_fact(event.value).sealed or "") for event in sealed]
+    assert len({part[: sealing.NONCE_BYTES] for part in parts}) == 500
 
 
 def test_so_many_keys_are_held_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
