@@ -59,8 +59,7 @@ class KeyWatch:
         if missing:
             raise Missing(
                 f"Facts name {len(missing)} keys that the topic keys does not have: it was truncated, "
-                "replaced or written to. Restore it (`heed topics refill` writes back what PostgreSQL "
-                "holds), then start again."
+                "replaced or written to. Restore it, then start again."
             )
         if len(self._known) + len(new) > MOST:
             self._known.clear()

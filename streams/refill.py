@@ -15,7 +15,7 @@ Called by: `heed topics refill`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import aiokafka
@@ -23,12 +23,15 @@ import aiokafka.errors
 import msgspec
 import psycopg
 
-from projections import database, pairs
+from projections import data_keys, database, pairs
 from projections.migrations import sql
 from schemas import codec, envelope, errors, events, sealing, settings, topics
 from streams import broker, log, producer
 
 STEP: Final = 2000
+
+Offsets = dict[tuple[str, int], int]
+Parts = Sequence[tuple[str | None, str]]  # a topic (None: that of the row), and the statement for its rows
 
 BEGUN: Final = "select exists (select from heed_ops.refill)"
 BEGIN: Final = "insert into heed_ops.refill default values on conflict do nothing"
@@ -46,6 +49,7 @@ from heed_data.fact
 order by subject, key
 """
 KEYS: Final = "select kid, wrapped, master from heed_ops.data_key order by off"
+KEY_COUNT: Final = "select count(*) from heed_ops.data_key"
 REGISTRY: Final = """
 select subject, source, id, type, time, version, digest, accepted, actor, data::text, null, null
 from heed_data.registry
@@ -61,7 +65,11 @@ where topic = any(%(topics)s) and reason in ('unknown_type', 'newer_version') an
 START: Final = """
 update {table} set epoch = epoch + 1, next_offset = 0, last_record = null, read_at = null, log_end = 0
 """
+# What is written, in this order: keys before what they seal.
+ALL: Final = ((topics.KEYS, KEYS), (topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS), (None, UNREAD))
 END: Final = "delete from heed_ops.refill"
+# Purpose: the topic `keys` alone was lost: it is read again from its start.
+START_KEYS: Final = START.format(table="heed_ops.position") + " where reader = 'keys'"
 
 
 def run(chosen: settings.Settings, told: Callable[[int], None] = lambda _: None) -> dict[str, int]:
@@ -73,9 +81,13 @@ def run(chosen: settings.Settings, told: Callable[[int], None] = lambda _: None)
         if alive:
             raise errors.Usage(f"{alive} partitions are read by live workers: stop them, then refill.")
         if not begun:
-            _refuse_a_whole_log(chosen, connection)
+            stood, ends = _stood(chosen, connection)
+            if _is_keys_alone(connection, ends):
+                connection.execute(START_KEYS.encode())
+                return asyncio.run(_write(chosen, connection, told, ((topics.KEYS, KEYS),)))
+            _refuse_a_whole_log(stood, ends)
         connection.execute(BEGIN)
-        counts = asyncio.run(_write(chosen, connection, told))
+        counts = asyncio.run(_write(chosen, connection, told, ALL))
         begin_anew(connection)
     return counts
 
@@ -89,10 +101,25 @@ def begin_anew(connection: psycopg.Connection) -> None:
         connection.execute(END)
 
 
-def _refuse_a_whole_log(chosen: settings.Settings, connection: psycopg.Connection) -> None:
-    """A log that was not lost is not written to: its facts are there."""
+def _stood(chosen: settings.Settings, connection: psycopg.Connection) -> tuple[Offsets, Offsets]:
+    """How far the log had been read, and where it ends now."""
     stood = {(topic, part): offset for topic, part, offset in connection.execute(POSITIONS).fetchall()}
-    ends = asyncio.run(_ends(chosen, [name for name in stood if name[0] in log.FOR_EVER]))
+    stood = {name: offset for name, offset in stood.items() if name[0] in log.FOR_EVER}
+    return stood, asyncio.run(_ends(chosen, list(stood)))
+
+
+def _is_keys_alone(connection: psycopg.Connection, ends: Offsets) -> bool:
+    """Whether of the log the topic `keys` was lost, and nothing else: compaction leaves a record of each key.
+
+    Also while it is not whole again, so that who was interrupted can go on.
+    """
+    [(keys,)] = connection.execute(KEY_COUNT).fetchall()
+    others = any(end for name, end in ends.items() if name != data_keys.TP)
+    return others and ends.get(data_keys.TP, 0) < int(keys)
+
+
+def _refuse_a_whole_log(stood: Offsets, ends: Offsets) -> None:
+    """A log that was not lost is not written to: its facts are there."""
     there = sum(ends.values())
     if there:
         raise errors.Usage(
@@ -115,11 +142,10 @@ async def _ends(chosen: settings.Settings, names: list[tuple[str, int]]) -> dict
 
 
 async def _write(
-    chosen: settings.Settings, connection: psycopg.Connection, told: Callable[[int], None]
+    chosen: settings.Settings, connection: psycopg.Connection, told: Callable[[int], None], parts: Parts
 ) -> dict[str, int]:
     out = producer.LogProducer(broker.of(chosen), "heed-refill", linger_ms=5)
-    counts = {topics.KEYS: 0, topics.FACTS: 0, topics.REGISTRY: 0}
-    parts = ((topics.KEYS, KEYS), (topics.REGISTRY, REGISTRY), (topics.FACTS, FACTS), (None, UNREAD))
+    counts = {topic: 0 for topic, _ in parts if topic is not None}
     try:
         for topic, statement in parts:
             for rows in _steps(connection, statement):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,23 @@ def test_an_older_copy_of_the_keys_catches_up(cluster: clusters.Cluster) -> None
         restored.execute(
             "update heed_ops.position set next_offset = 2, last_record = null where reader = 'keys'"
         )
+    cluster.start("worker-1")
+    stack.eventually(lambda: cluster.sql(asked) == whole, "every key is there again", clusters.patience(30))
+
+
+def test_a_lost_topic_of_keys_is_written_back(cluster: clusters.Cluster) -> None:
+    asked = "select kid, wrapped, master, destroyed from heed_ops.data_key order by kid"
+    whole = cluster.sql(asked)
+    cluster.workers["worker-1"].terminate()
+    keys = tuple(one for one in topics.all_topics(stack.HOMES) if one.name == topics.KEYS)
+    stack.recreate_topics(cluster.bootstrap, keys, seeded=False)
+    time.sleep(10.5)  # refused while a worker may live
+    env = stack.clean_env(stack.servers_env(cluster.bootstrap, cluster.dsn) | cluster.env)
+    command = [str(stack.HEED), "topics", "refill", "--json"]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == {"written": {"keys": len(whole)}}
+    cluster.sql("delete from heed_ops.data_key")
     cluster.start("worker-1")
     stack.eventually(lambda: cluster.sql(asked) == whole, "every key is there again", clusters.patience(30))
 
