@@ -5,7 +5,7 @@ that name one of them, of one instant (a REPEATABLE READ snapshot). A personal f
 fact says `erased`: its key was destroyed. A key that is merely missing is an error that says so, and so is a
 sealed part that cannot be opened: never taken for erased.
 Limits: holds the whole answer; parked records are looked for by the subject as it stands in JSON, among the
-newest `PARKED`. Blocks.
+newest `PARKED`; a batch that could not be read is left out, since others' events are in it. Blocks.
 Called by: `heed export`, and `GET /v1/contacts/{id}/export` in a thread.
 """
 
@@ -44,7 +44,7 @@ select subject, reason, created_at, error from nudge where subject = any(%(subje
 # Purpose: parked records that name one of the subjects, among the newest.
 NAMED: Final = """
 select id, reason, type, source, event_id, topic, part as partition, off as "offset", parked_at, bytes
-from (select * from parked order by id desc limit %(newest)s) p
+from (select * from parked where not batch order by id desc limit %(newest)s) p
 where exists (select from unnest(%(subjects)s::text[]) s
     where position(convert_to('"' || s || '"', 'UTF8') in bytes) > 0)
 order by id

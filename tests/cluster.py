@@ -26,8 +26,8 @@ from psycopg.rows import dict_row
 
 from deploy.processes import free_ports
 from schemas import topics
-from tests import stack, traffic
-from tests.oracle import audit, broker, doors
+from tests import keyring, stack, traffic
+from tests.oracle import audit, broker, doors, keys
 from tests.oracle import database as oracle_database
 
 THREE = ("worker-1", "worker-2", "worker-3")
@@ -215,7 +215,8 @@ class Cluster:
     def check(self) -> int:
         """Compare every row with the oracle, every door record with the log; gives the number of contacts."""
         seen = oracle_database.snapshot(self.dsn)
-        log = audit.read_log(broker.log(self.bootstrap), seen.positions)
+        held = keys.Keys(lambda: broker.records(self.bootstrap, topics.KEYS), [keyring.MASTER_BYTES])
+        log = audit.read_log(broker.log(self.bootstrap), seen.positions, held)
         told = itertools.chain.from_iterable(broker.records(self.bootstrap, door) for door in doors.DOORS)
         _, waiting, unaccounted = audit.account(told, seen, log, timedelta(seconds=300))
         report = audit.compare(seen, log)

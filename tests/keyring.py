@@ -41,6 +41,12 @@ def sealed(event: admission.Admitted) -> admission.Admitted:
     return admission.sealed(event, key_of(event.subject), bytes(sealing.NONCE_BYTES))
 
 
+def record_of(subject: str) -> bytes:
+    """The value of the record of a subject's key, as it stands on the topic."""
+    kid = key_of(subject).kid
+    return sealing.write_kept(kid, master().wrap(raw_key_of(subject), kid), master().id)
+
+
 def opened(fact: envelope.Fact) -> bytes:
     """The personal part of such a fact, canonical."""
     if fact.sealed is None:

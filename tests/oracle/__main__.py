@@ -9,11 +9,13 @@ Called by `make oracle`.
 from __future__ import annotations
 
 import argparse
+import base64
 import itertools
 import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,7 +25,7 @@ import psycopg
 if not __package__:  # started as a folder: the checkout has to be importable, not our own files by bare names
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from tests.oracle import audit, broker, database, doors
+from tests.oracle import audit, broker, database, doors, keys
 
 SHOWN = 20
 
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         stack = json.loads(options.stack.read_bytes())
-        return check(stack["dsn"], stack["bootstrap"], options.wait)
+        return check(stack["dsn"], stack["bootstrap"], options.wait, _master(options.stack))
     except FileNotFoundError:
         print(f"{options.stack} is not there: start the stack with 'make up' first", file=sys.stderr)
     except (psycopg.OperationalError, confluent_kafka.KafkaException, LookupError, TimeoutError) as error:
@@ -48,13 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 69
 
 
-def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
-    """Print what differs and return the exit code."""
+def check(dsn: str, bootstrap: str, wait: float = 60.0, master: Sequence[bytes] = ()) -> int:
+    """Print what differs and return the exit code; with the master key sealed parts are opened and proved."""
     started = time.monotonic()
     if not _at_rest(dsn, bootstrap, started + wait):
         print(f"still not at rest after {wait:.0f} s: what is on its way is left out")
     seen = database.snapshot(dsn)
-    log = audit.read_log(broker.log(bootstrap), seen.positions)
+    held = keys.Keys(lambda: broker.records(bootstrap, "keys"), master) if master else None
+    log = audit.read_log(broker.log(bootstrap), seen.positions, held)
     records = itertools.chain.from_iterable(broker.records(bootstrap, door) for door in doors.DOORS)
     ahead = timedelta(seconds=float(os.environ.get("HEED_AHEAD_SECONDS", "300")))
     judged, waiting, unaccounted = audit.account(records, seen, log, ahead)
@@ -74,6 +77,12 @@ def check(dsn: str, bootstrap: str, wait: float = 60.0) -> int:
     )
     print(f"{report.differing} of {report.contacts} rows differ")
     return 1 if report.differing or log.wrong or unaccounted else 0
+
+
+def _master(stack: Path) -> list[bytes]:
+    """The master keys of a local stack; none where it got them elsewhere."""
+    file = Path(os.environ.get("HEED_MASTER_KEY_FILE") or stack.with_name("master-key"))
+    return [base64.b64decode(line) for line in file.read_text().split()] if file.is_file() else []
 
 
 def _at_rest(dsn: str, bootstrap: str, deadline: float) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tests.oracle import doors, instants, links, model
+from tests.oracle import doors, instants, keys, links, model
 from tests.oracle.broker import Record
 from tests.oracle.database import Shown, Snapshot, Stored
 
@@ -40,9 +40,11 @@ class Report:
     differing: int = 0
 
 
-def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]) -> Log:
+def read_log(
+    records: Iterable[Record], positions: Mapping[tuple[str, int], int], held: keys.Keys | None = None
+) -> Log:
     """The log up to the folded offsets, links of the registry included; each envelope's key and home are
-    proved on the way (not its digest, which is keyed by what the oracle does not know).
+    proved on the way, and with `held` its sealed part and its digest.
     """
     log = Log()
     for record in records:
@@ -66,6 +68,8 @@ def read_log(records: Iterable[Record], positions: Mapping[tuple[str, int], int]
             log.facts.append(fact)
         else:
             log.links.append(link)
+        if held is not None and (fault := held.fault(envelope)):
+            log.wrong.append(f"{place}: {fault}")
         if record.key != fact.subject.encode():
             log.wrong.append(f"{place}: the record's key is not the subject")
         if not fact.subject.startswith((model.CONTACT, "session:")):
