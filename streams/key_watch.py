@@ -24,7 +24,7 @@ KEYS: Final = TP(*data_keys.TP)
 SECONDS: Final = 5.0
 SOON_SECONDS: Final = 0.5  # within which the reader of the topic has a key that was just made
 PAUSE: Final = 0.005
-MOST: Final = 200_000
+MOST: Final = 50_000
 
 
 class Missing(errors.Doubt):

@@ -26,9 +26,10 @@ from schemas import admission, errors, sealing
 from streams import broker, installation, process, producer
 
 AGAIN_SECONDS: Final = 0.5
-MOST: Final = 100_000
+MOST: Final = 50_000
 
 Keys = dict[str, sealing.DataKey]
+Raw = dict[str, tuple[str, bytes]]  # by subject: kid and key, a tenth of the memory of what seals with it
 Find = Callable[[Iterable[str]], list[sealing.KeyRecord]]
 Append = Callable[[Sequence[producer.Record]], None]
 Ask = Callable[[Iterable[str]], Awaitable[list[sealing.KeyRecord]]]
@@ -39,7 +40,7 @@ class Vault:
 
     def __init__(self, master: sealing.MasterKey, dsn: str, secret: bytes | None = None) -> None:
         self.master, self._dsn, self._secret = master, dsn, secret
-        self._keys: collections.OrderedDict[str, sealing.DataKey] = collections.OrderedDict()
+        self._keys: collections.OrderedDict[str, tuple[str, bytes]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -104,31 +105,24 @@ class Vault:
         """Keys at hand for what is to be sealed, and the subjects that need one yet."""
         subjects = {event.subject for event in events if event.personal}
         with self._lock:
-            keys = {subject: self._keys[subject] for subject in subjects if subject in self._keys}
-            for subject in keys:
+            found = {subject: self._keys[subject] for subject in subjects if subject in self._keys}
+            for subject in found:
                 self._keys.move_to_end(subject)
-        return keys, subjects - keys.keys()
+        return _ready(found), subjects - found.keys()
 
     def _opened(self, found: Iterable[sealing.KeyRecord]) -> Keys:
-        return self._keep(
-            {one.subject: sealing.DataKey(one.kid, installation.opened(one, self.master)) for one in found}
-        )
+        return self._keep({one.subject: (one.kid, installation.opened(one, self.master)) for one in found})
 
-    def _made(self, subjects: Iterable[str]) -> tuple[Keys, list[producer.Record]]:
-        keys: Keys = {}
-        records = []
-        for subject in sorted(subjects):
-            kid, key = sealing.new_kid(subject), os.urandom(sealing.KEY_BYTES)
-            keys[subject] = sealing.DataKey(kid, key)
-            records.append(installation.key_record(kid, key, self.master))
-        return keys, records
+    def _made(self, subjects: Iterable[str]) -> tuple[Raw, list[producer.Record]]:
+        keys = {one: (sealing.new_kid(one), os.urandom(sealing.KEY_BYTES)) for one in sorted(subjects)}
+        return keys, [installation.key_record(*key, self.master) for key in keys.values()]
 
-    def _keep(self, keys: Keys) -> Keys:
+    def _keep(self, keys: Raw) -> Keys:
         with self._lock:
             self._keys.update(keys)
             while len(self._keys) > MOST:
                 self._keys.popitem(last=False)
-        return keys
+        return _ready(keys)
 
     def _copy(self) -> sealing.KeyRecord | None:
         """The secret as PostgreSQL has it, if it is there and has it."""
@@ -136,6 +130,10 @@ class Vault:
             return data_keys.secret_of(self._dsn)
         except errors.Away:
             return None
+
+
+def _ready(keys: Raw) -> Keys:
+    return {subject: sealing.DataKey(kid, key) for subject, (kid, key) in keys.items()}
 
 
 def _finished(events: Sequence[admission.Admitted], keys: Keys) -> list[admission.Admitted]:
