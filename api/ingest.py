@@ -99,7 +99,7 @@ class Ingest:
         """
         outcomes: list[Outcome] = []
         taken: list[admission.Admitted | producer.Record] = []
-        secret = self._secret()
+        secret = await self._secret()
         for index, raw in enumerate(events):
             if index and index % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
@@ -141,10 +141,10 @@ class Ingest:
             raise errors.Away from None
         return [sealing.KeyRecord(one["kid"], one["wrapped"], one["master"]) for one in found]
 
-    def _secret(self) -> bytes:
-        """The installation's secret; raises `Problem` (503) in the first moments, before it was read."""
+    async def _secret(self) -> bytes:
+        """The installation's secret; raises `Problem` (503) where it cannot be read yet."""
         try:
-            return self._vault.secret
+            return await self._vault.secret_within(servers.APPEND_SECONDS)
         except errors.Away:
             raise problems.Problem(problems.LOG_AWAY, "The topic keys has not been read yet.") from None
 

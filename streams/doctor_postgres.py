@@ -47,7 +47,7 @@ OUTBOX: Final = (
 )
 VERSIONS: Final = """
 select distinct application_name from pg_stat_activity
-where datname = current_database() and application_name ~ ' (intake|fold-[0-9]+|registry) '
+where datname = current_database() and application_name ~ ' (intake|fold-[0-9]+|registry|keys) '
 """
 
 

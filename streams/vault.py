@@ -42,6 +42,7 @@ class Vault:
         self.master, self._dsn, self._secret = master, dsn, secret
         self._keys: collections.OrderedDict[str, tuple[str, bytes]] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self._fetched = asyncio.Event()
 
     @property
     def secret(self) -> bytes:
@@ -49,6 +50,13 @@ class Vault:
         if self._secret is None:
             raise errors.Away("the installation's secret has not been read yet")
         return self._secret
+
+    async def secret_within(self, seconds: float) -> bytes:
+        """`secret`, waited for so long: a process that has just started is about to fetch it."""
+        if self._secret is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fetched.wait(), seconds)
+        return self.secret
 
     async def open(self, kafka: broker.Broker, append: installation.Append) -> None:
         """Fetch the secret; raises `errors.Away`, `sealing.Unopened`."""
@@ -58,6 +66,7 @@ class Vault:
                 self._secret = await installation.secret(kafka, self.master, append)
             else:
                 self._secret = await asyncio.to_thread(installation.opened, kept, self.master)
+            self._fetched.set()
 
     async def wait(self, kafka: broker.Broker, append: installation.Append) -> None:
         """`open`, however long it takes until the servers are there; raises `sealing.Unopened`."""

@@ -61,7 +61,9 @@ class ClickedNext(msgspec.Struct, frozen=True, omit_defaults=True):
     test: bool | None = None
 
 
-EVENTS["mail.clicked"] = EventType("mail.clicked", topics.EMAIL_ACTIVITY, version=2, struct=ClickedNext)
+EVENTS["mail.clicked"] = EventType(
+    "mail.clicked", topics.EMAIL_ACTIVITY, version=2, struct=ClickedNext, personal=("link", "message_id")
+)
 """
 UPCASTER = """
 

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.processes import free_ports
 from projections import data_keys
-from schemas import admission, envelope, sealing, topics
+from schemas import admission, envelope, events, sealing, topics
 from streams import broker, installation, producer
 from streams import vault as vaults
 from tests import cluster as clusters
@@ -51,16 +51,12 @@ def url(cluster: clusters.Cluster) -> str:
 
 
 def marked() -> dict[str, dict[str, str]]:
-    """Every personal field of every type of mail, each with a word that stands nowhere else."""
-    words: dict[str, dict[str, str]] = {}
-    for name, data in samples.DATA.items():
-        if name.startswith("mail."):
-            words[name] = {"message_id": f"message-{uuid.uuid4().hex}"}
-            if name == "mail.bounced":
-                words[name]["email"] = f"{uuid.uuid4().hex}@example.org"
-            if "url" in data:
-                words[name]["url"] = f"https://example.org/{uuid.uuid4().hex}"
-    return words
+    """Every personal field of every type, each with a word that stands nowhere else."""
+    return {
+        event.name: {field: f"{uuid.uuid4().hex}@example.org" for field in event.personal}
+        for event in events.built()
+        if event.personal
+    }
 
 
 def told(contact: str, words: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
@@ -70,6 +66,10 @@ def told(contact: str, words: dict[str, dict[str, str]]) -> list[dict[str, Any]]
         )
         for name, personal in words.items()
     ]
+
+
+def at_doors(told: list[dict[str, Any]]) -> list[tuple[str, bytes | None]]:
+    return [(samples.door(event["type"]), samples.encode(event)) for event in told]
 
 
 def wait_facts(cluster: clusters.Cluster, contact: str, count: int) -> list[dict[str, Any]]:
@@ -97,9 +97,7 @@ def test_no_personal_word_stands_anywhere_in_clear(cluster: clusters.Cluster, ur
     answer = httpx.post(f"{url}/v1/events", json=told("http", by_http), timeout=30)
     assert answer.status_code == 202, answer.text
     assert {one["status"] for one in answer.json()["outcomes"]} == {"accepted"}
-    traffic.send_all(
-        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, samples.encode(event)) for event in told("door", by_door)]
-    )
+    traffic.send_all(cluster.bootstrap, at_doors(told("door", by_door)))
     for contact, words in (("http", by_http), ("door", by_door)):
         facts = wait_facts(cluster, contact, len(words))
         assert {fact["type"]: opened(cluster, fact) for fact in facts} == words
@@ -129,9 +127,7 @@ def export(cluster: clusters.Cluster, contact: str, code: int = 0) -> Any:
 
 def test_the_export_opens_what_is_sealed(cluster: clusters.Cluster, url: str) -> None:
     words = marked()
-    traffic.send_all(
-        cluster.bootstrap, [(topics.EMAIL_ACTIVITY, samples.encode(event)) for event in told("owner", words)]
-    )
+    traffic.send_all(cluster.bootstrap, at_doors(told("owner", words)))
     waits = samples.encode(samples.event(subject="contact:owner", id="waits", time="2100-01-01T00:00:00Z"))
     link = samples.event(
         "session.linked", subject="session:of-owner", data={"contact_id": "owner"}, id="link"
@@ -172,6 +168,22 @@ def test_a_second_key_of_a_subject_is_as_good(cluster: clusters.Cluster) -> None
     assert {fact["kid"] for fact in facts} == {first, again}
     for fact in facts:
         assert opened(cluster, fact) == {"url": samples.DATA["mail.clicked"]["url"]}
+
+
+def test_a_key_whose_maker_was_killed_before_its_fact_is_used(cluster: clusters.Cluster) -> None:
+    contact = uuid.uuid4().hex
+    orphan = keys_of(samples.admitted(samples.event(subject=f"contact:{contact}", id="again")))
+    append(cluster, orphan.records)
+    kid = sealing.read_record(orphan.records[0].value).kid
+    stack.eventually(
+        lambda: bool(cluster.sql("select from heed_ops.data_key where kid = %s", kid)),
+        "the key is read",
+        clusters.patience(30),
+    )
+    event = samples.event(subject=f"contact:{contact}", id="again")
+    traffic.send_all(cluster.bootstrap, [(topics.EMAIL_ACTIVITY, samples.encode(event))] * 2)
+    [fact] = wait_facts(cluster, contact, 1)
+    assert fact["kid"] == kid
 
 
 def test_a_key_that_was_destroyed_is_no_doubt_and_stays_so(cluster: clusters.Cluster) -> None:

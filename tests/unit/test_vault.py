@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterable, Sequence
@@ -148,6 +149,20 @@ def test_so_many_keys_are_held_and_no_more(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(mine._keys) == 2
     mine.sealed(everyone, there.find, there.append)
     assert there.asked[1] in ({"contact:ada"}, {"contact:bob"}, {"contact:cid"})
+
+
+async def test_the_secret_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def made(*_: object) -> bytes:
+        return b"s" * 32
+
+    monkeypatch.setattr("streams.installation.secret", made)
+    mine = vault.Vault(keyring.master(), "postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(errors.Away):
+        await mine.secret_within(0.01)
+    waits = asyncio.create_task(mine.secret_within(5))
+    nobody: Any = None
+    await mine.wait(nobody, nobody)
+    assert await waits == mine.secret == b"s" * 32
 
 
 def test_the_secret_is_not_there_before_it_was_read() -> None:
