@@ -63,7 +63,7 @@ class Engagement(sinks.Sink):
             lines.append((subject, key, (
                 f"{subject}\t{key}\t{fact.source}\t{fact.id}\t{fact.type}\t{fact.time}\t1\t{fact.digest}\t"
                 f"{fact.accepted}\tf\t{record.partition}\t{record.offset}\t{_mailing(data).mailing_id}\t"
-                f"{data.decode()}\n"
+                f"\\N\t{data.decode()}\t\\N\t\\N\n"
             )))  # fmt: skip
             homes[subject[8:]] = record.partition
         return "".join([line for _, _, line in sorted(lines)]).encode(), homes

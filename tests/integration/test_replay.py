@@ -266,7 +266,7 @@ def make_up(cluster: clusters.Cluster, count: int) -> None:
     """So many facts in the live tables that no log has, of the source `s`."""
     cluster.sql(
         "insert into heed_data.fact select 'contact:made-up', gen_random_uuid(), 's', i::text, 'mail.sent', "
-        "now(), 1, gen_random_uuid(), now(), false, 0, -1, null, '{}' from generate_series(1, %s) i",
+        "now(), 1, gen_random_uuid(), now(), false, 0, -1, null, null, '{}' from generate_series(1, %s) i",
         count,
     )
 

@@ -16,7 +16,7 @@ from generate_series(1, 20000) g
 """
 STAGED = """
 insert into incoming select 'contact:' || g, md5(g::text)::uuid, 's', g::text, 'mail.clicked', now(), 1,
-    md5(g::text)::uuid, now(), false, 0, g, 'm', '{}' from generate_series(1, 8000) g
+    md5(g::text)::uuid, now(), false, 0, g, 'm', null, '{}' from generate_series(1, 8000) g
 """
 
 
