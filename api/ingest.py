@@ -25,7 +25,7 @@ from sqlalchemy.dialects import postgresql
 
 from api import auth, bodies, problems, servers
 from projections import tables
-from schemas import admission, errors, metrics, sealing, topics
+from schemas import admission, completion, errors, metrics, sealing, topics
 from streams import judge, producer, tracing, vault
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -83,7 +83,7 @@ class Ingest:
             metrics.REFUSED.labels(errors.Reason.UNDECODABLE).inc()
             raise _nothing_taken([_NO_ARRAY])
         trace = tracing.current() or _trace(headers.get(tracing.TRACEPARENT))
-        fill = admission.Fill(key, actor=auth.of_key(request))
+        fill = completion.Fill(key, actor=auth.of_key(request))
         outcomes, taken = await self._judge(events, at, fill)
         records = await self._records(taken, trace)
         if events and not records:
@@ -92,7 +92,7 @@ class Ingest:
         return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
 
     async def _judge(
-        self, events: Sequence[bytes], at: datetime, fill: admission.Fill
+        self, events: Sequence[bytes], at: datetime, fill: completion.Fill
     ) -> tuple[list[Outcome], list[admission.Admitted | producer.Record]]:
         """An outcome for each event; what is admitted, and records of what is parked. Lets others run between
         large steps.
@@ -103,7 +103,7 @@ class Ingest:
         for index, raw in enumerate(events):
             if index and index % EVENTS_PER_TURN == 0:
                 await asyncio.sleep(0)
-            named = admission.Fill(fill.idempotency_key, index, fill.actor)
+            named = completion.Fill(fill.idempotency_key, index, fill.actor)
             found = admission.admit(
                 raw, at=at, door=None, homes=self._homes, ahead=self._ahead, secret=secret, fill=named
             )

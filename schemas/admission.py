@@ -9,35 +9,22 @@ fails decides:
   id, time (invalid, unstorable); subject (invalid, no_subject); undefined_event; time against the clock
   (future).
 Limits: of two members with one name the last counts; nothing that is not declared is kept.
-Called by the API for HTTP (`door` None, with a `Fill`) and by `intake` for the doors.
+Called by the API for HTTP (`door` None, with a `completion.Fill`) and by `intake` for the doors.
 """
 
 import re
-import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-from uuid_utils import compat
 
-from schemas import codec, envelope, errors, events, identity, links, sealing, told, topics
+from schemas import codec, completion, envelope, errors, events, identity, links, sealing, told, topics
 
 MAX_BYTES: Final = 32 * 1024
 MAX_DEPTH: Final = 32
 
 Reason = errors.Reason
 PARKED_BY_HTTP: Final = frozenset({Reason.FUTURE, Reason.UNDEFINED_EVENT, Reason.NO_SUBJECT})
-
-
-class Fill(msgspec.Struct, frozen=True):
-    """What HTTP may fill in: an id from the Idempotency-Key and the index in the batch, else a fresh one.
-
-    `actor`, who asks by a key of his own, goes into the registry with what he tells of links.
-    """
-
-    idempotency_key: str | None = None
-    index: int = 0
-    actor: str | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -76,16 +63,9 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 Outcome = Admitted | Rejected
 
-_NAMESPACE: Final = uuid.UUID("6a1d4a3e-9f0c-5d57-8a53-6d0f3bd0a7c1")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_FILL: Final = Fill()
 _decode: Final = msgspec.json.Decoder(envelope.Incoming).decode
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _attribute: Final = re.compile(r"`\$\.([a-z]+)").search
 _is_traceparent: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
-_is_uuid7: Final = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE
-).fullmatch
 
 _TOO_LARGE: Final = f"the event is larger than {MAX_BYTES} bytes."
 _TOO_DEEP: Final = f"the event is nested deeper than {MAX_DEPTH} levels."
@@ -114,7 +94,7 @@ _RULES: Final = {
 
 def admit(
     raw: bytes, *, at: datetime, door: str | None, homes: int, ahead: timedelta, secret: bytes,
-    fill: Fill | None = None,
+    fill: completion.Fill | None = None,
 ) -> Outcome:  # fmt: skip
     """Judge one event. `at`: its append time at `door`, or (no door) when HTTP accepted it; aware UTC.
 
@@ -234,35 +214,20 @@ def _data(event: envelope.Incoming, kind: events.EventType) -> bytes:
     return data
 
 
-def _named(event: envelope.Incoming, at: datetime, door: str | None, fill: Fill | None) -> tuple[str, str]:
+def _named(
+    event: envelope.Incoming, at: datetime, door: str | None, fill: completion.Fill | None
+) -> tuple[str, str]:
     """The id and the time: as sent; by HTTP completed. Raises codec.Unreadable."""
     id, time = event.id, event.time
     if id is None:
         if door is not None:
             raise codec.Unreadable(Reason.INVALID, _RULES["id"])
-        id = _made(at, fill or _NO_FILL)
+        id = completion.made_id(at, fill or completion.NOTHING)
     if time is None:
         if door is not None:
             raise codec.Unreadable(Reason.INVALID, _RULES["time"])
-        time = envelope.format_time(_told(id) or at)
+        time = envelope.format_time(completion.time_of(id) or at)
     return id, time
-
-
-def _made(at: datetime, fill: Fill) -> str:
-    if fill.idempotency_key is None:
-        return str(compat.uuid7(nanoseconds=(at - _EPOCH) // timedelta(milliseconds=1) * 1_000_000))
-    key = fill.idempotency_key.encode(errors="backslashreplace").decode()
-    return str(uuid.uuid5(_NAMESPACE, f"{fill.index}:{key}"))
-
-
-def _told(id: str) -> datetime | None:
-    """The time that a UUIDv7 carries."""
-    if _is_uuid7(id) is None:
-        return None
-    try:
-        return _EPOCH + timedelta(milliseconds=int(id[:8] + id[9:13], 16))
-    except OverflowError:
-        raise codec.Unreadable(Reason.UNSTORABLE, "the time in the id is out of range.") from None
 
 
 def _written(
@@ -281,14 +246,7 @@ def _written(
 
 
 def _completed(raw: bytes, id: str, time: str) -> bytes:
-    """The event as HTTP accepted it, with its id and its time, for `intake` to judge as at a door."""
-    try:
-        members = _members(raw)
-    except msgspec.DecodeError:
-        members = _members(codec.mended(raw))
-    members["id"] = msgspec.Raw(msgspec.json.encode(id))
-    members["time"] = msgspec.Raw(msgspec.json.encode(time))
-    whole = msgspec.json.encode(members)
+    whole = completion.completed(raw, id, time)
     if len(whole) > MAX_BYTES:
         raise codec.Unreadable(Reason.INVALID, _TOO_LARGE)
     return whole

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import pytest
 
-from schemas import admission
+from schemas import admission, completion
 from tests import keyring
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -75,7 +75,7 @@ def test_the_examples_for_http(url: str, command: list[str]) -> None:
         homes=8,
         ahead=timedelta(0),
         secret=keyring.SECRET,
-        fill=admission.Fill("k1", 0),
+        fill=completion.Fill("k1", 0),
     )
     assert isinstance(outcome, admission.Admitted), outcome
     assert outcome.subject == "contact:ada"

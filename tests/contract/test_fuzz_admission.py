@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from schemas import admission, topics
+from schemas import admission, completion, topics
 from tests.fuzz import minimise, payloads, verdict
 from tests.unit import samples
 
@@ -16,7 +16,7 @@ PLACES = (*topics.DOORS, None)
 
 def judged(raw: bytes, door: str | None) -> verdict.Verdict:
     """What admission says, in the words of the verdict."""
-    outcome = samples.admit(raw, door, None if door else admission.Fill())
+    outcome = samples.admit(raw, door, None if door else completion.Fill())
     if isinstance(outcome, admission.Admitted):
         return verdict.Verdict.TAKEN
     waits = outcome.reason in admission.PARKED_BY_HTTP

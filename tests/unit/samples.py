@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas import admission
+from schemas import admission, completion
 from tests import keyring
 
 AT = datetime(2026, 11, 22, 14, 39, 47, 123_000, tzinfo=UTC)
@@ -73,7 +73,7 @@ def encode(value: object) -> bytes:
 
 
 def admit(
-    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+    raw: object, door: str | None = "email-activity", fill: completion.Fill | None = None
 ) -> admission.Outcome:
     """The outcome of an event, given as bytes or as a value."""
     whole = raw if isinstance(raw, bytes) else encode(raw)
@@ -83,7 +83,7 @@ def admit(
 
 
 def admitted(
-    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+    raw: object, door: str | None = "email-activity", fill: completion.Fill | None = None
 ) -> admission.Admitted:
     """The outcome of an event that must be admitted."""
     outcome = admit(raw, door, fill)
@@ -98,7 +98,7 @@ def data(outcome: admission.Admitted) -> dict[str, Any]:
 
 
 def rejected(
-    raw: object, door: str | None = "email-activity", fill: admission.Fill | None = None
+    raw: object, door: str | None = "email-activity", fill: completion.Fill | None = None
 ) -> admission.Rejected:
     """The outcome of an event that must not be admitted."""
     outcome = admit(raw, door, fill)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from schemas import admission, envelope, topics
+from schemas import admission, completion, envelope, topics
 from schemas.errors import Reason
 from tests.unit import samples
 
 SECRET = samples.SECRET
-FILL = admission.Fill()
+FILL = completion.Fill()
 
 
 def test_an_admitted_event_is_a_record_of_the_log() -> None:
@@ -188,12 +188,12 @@ def test_by_http_id_and_time_may_be_left_out() -> None:
 
 def test_by_http_a_key_gives_the_same_id_again() -> None:
     def made(key: str, index: int) -> str:
-        return samples.admitted(samples.event(id=...), None, admission.Fill(key, index)).id
+        return samples.admitted(samples.event(id=...), None, completion.Fill(key, index)).id
 
     assert made("k", 0) == made("k", 0)
     assert uuid.UUID(made("k", 0)).version == 5
     assert len({made("k", 0), made("k", 1), made("j", 0), made("", 0), made("\udc80", 0)}) == 5
-    assert samples.admitted(samples.event(), None, admission.Fill("k", 0)).id == "e1"
+    assert samples.admitted(samples.event(), None, completion.Fill("k", 0)).id == "e1"
 
 
 def test_by_http_the_time_of_a_uuid7_counts() -> None:
@@ -214,7 +214,7 @@ def test_what_http_parks_is_complete_and_judged_alike_at_the_door(subject: Any) 
     # A UUIDv7 of the year 2527: future.
     id = "0fff0000-0000-7000-8000-000000000000" if subject == "contact:ada" else ...
     event = samples.event(id=id, time=..., subject=subject, extra={"a": "\ud800"}, digest="x")
-    found = samples.rejected(event, None, admission.Fill("k", 3))
+    found = samples.rejected(event, None, completion.Fill("k", 3))
     assert found.reason in admission.PARKED_BY_HTTP
     assert found.door == "email-activity"
     again = samples.rejected(found.raw, found.door)
@@ -251,7 +251,7 @@ def test_ahead_of_its_time(ms: int, counts: bool) -> None:
 
 @pytest.mark.parametrize("name", ["contact.merged", "contact.unmerged", "session.linked", "session.unlinked"])
 def test_a_link_goes_into_the_registry_with_whoever_asks_by_a_key(name: str) -> None:
-    found = samples.admitted(samples.event(name), None, admission.Fill(actor="key:k1"))
+    found = samples.admitted(samples.event(name), None, completion.Fill(actor="key:k1"))
     assert (found.topic, found.partition) == (topics.REGISTRY, 0)
     assert envelope.read_fact(found.value).actor == "key:k1"
     of_a_door = samples.admitted(samples.event(name), "contact-identity")
@@ -259,7 +259,7 @@ def test_a_link_goes_into_the_registry_with_whoever_asks_by_a_key(name: str) -> 
 
 
 def test_a_fact_names_no_key() -> None:
-    found = samples.admitted(samples.event(), None, admission.Fill(actor="key:k1"))
+    found = samples.admitted(samples.event(), None, completion.Fill(actor="key:k1"))
     assert (found.topic, envelope.read_fact(found.value).actor) == (topics.FACTS, None)
 
 

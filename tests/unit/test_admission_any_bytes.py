@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas import admission, envelope, errors, identity, topics
+from schemas import admission, completion, envelope, errors, identity, topics
 from schemas.errors import Reason
 from tests.unit import samples
 
 SECRET = samples.SECRET
-FILL = admission.Fill()
+FILL = completion.Fill()
 
 UNDECODABLE = [
     b"",
@@ -168,9 +168,9 @@ NEAR = (
 @given(st.sampled_from(sorted(samples.DATA)), st.dictionaries(MEMBERS, NEAR, max_size=4), DOORS)
 def test_admit_never_raises_for_mutated_events(name: str, changes: dict[str, Any], door: str | None) -> None:
     event = {**samples.event(name), **changes}
-    outcome = samples.admit(event, door, admission.Fill("k", 1))
+    outcome = samples.admit(event, door, completion.Fill("k", 1))
     assert_sound(outcome)
-    assert samples.admit(event, door, admission.Fill("k", 1)) == outcome
+    assert samples.admit(event, door, completion.Fill("k", 1)) == outcome
     if isinstance(outcome, admission.Rejected):
         assert SECRET not in outcome.detail
 
