@@ -44,7 +44,7 @@ def asked(cluster: clusters.Cluster) -> Iterator[httpx.Client]:
         yield client
 
 
-def prove(asked: httpx.Client, place: Path, phases: str, examples: int) -> None:
+def prove(asked: httpx.Client, place: Path, phases: str, examples: int, seconds: int = 240) -> None:
     """Run schemathesis; what it finds fails the test, with the seed and the request as a curl command."""
     seed = secrets.randbelow(2**32)
     program = Path(sys.executable).with_name("schemathesis")
@@ -57,7 +57,7 @@ def prove(asked: httpx.Client, place: Path, phases: str, examples: int) -> None:
         cwd=place,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, f"seed {seed}\n{done.stdout[-12_000:]}\n{done.stderr[-2_000:]}"
@@ -69,8 +69,9 @@ def test_the_api_does_what_its_description_says(asked: httpx.Client, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("phases", ["coverage", "fuzzing,stateful"])
 def test_the_api_does_what_its_description_says_at_length(
     asked: httpx.Client, tmp_path: Path, phases: str
 ) -> None:
-    prove(asked, tmp_path, phases, 120)
+    prove(asked, tmp_path, phases, 120, 1140)
