@@ -156,7 +156,10 @@ def test_the_export_opens_what_is_sealed(cluster: clusters.Cluster, url: str) ->
     assert [one["event_id"] for one in held["parked"]] == ["waits"]
     assert json.loads(held["parked"][0]["text"])["id"] == "waits"
     assert held["row"]["contact_id"] == "owner"
-    assert httpx.get(f"{url}/v1/contacts/owner/export", timeout=30).json() == held
+    by_http = httpx.get(f"{url}/v1/contacts/owner/export", timeout=30).json()
+    for one in (by_http, held):
+        del one["row"]["date_calculated"]  # the moment of reading
+    assert by_http == held
 
 
 def test_a_second_key_of_a_subject_is_as_good(cluster: clusters.Cluster) -> None:
