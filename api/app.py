@@ -27,7 +27,7 @@ from typing import Any, Final, cast
 
 import structlog
 import uvicorn
-from litestar import Litestar
+from litestar import Litestar, Request, Response
 from litestar.enums import ScopeType
 from litestar.types import (
     HTTPScope,
@@ -53,6 +53,8 @@ from api import (
     routing,
     servers,
 )
+from api.console import flow, pages, sessions
+from api.console import routes as console
 from schemas import errors, metrics, settings
 from streams import broker, master_key, process, producer, tracing, vault, watchdog
 
@@ -128,13 +130,14 @@ def create_app(
     readiness = operations.Readiness(log, database, chosen.homes)
     required = chosen.keys == "required" or not _is_loopback(chosen.api_host)
     callers = auth.Keys(database, log, required=required, rate=chosen.key_requests_per_second)
+    flows = flow.Flow(database)
 
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
         dog = watchdog.Watchdog(chosen.watchdog_seconds, list)
         dog.start()
         try:
-            async with log, database, callers:
+            async with log, database, callers, flows:
                 watching = asyncio.create_task(readiness.watch())
                 opening = asyncio.create_task(_opened(held, kafka, log))
                 try:
@@ -147,9 +150,9 @@ def create_app(
             dog.stop()
 
     app = Api(
-        route_handlers=list(routes.ALL),
+        route_handlers=[*routes.ALL, console.PAGES],
         guards=[auth.knows_who_asks],
-        exception_handlers={Exception: problems.handle},
+        exception_handlers={Exception: _failed},
         before_request=routing.before,
         request_max_body_size=bodies.MAX_BYTES,
         lifespan=[connected],
@@ -168,7 +171,17 @@ def create_app(
         callers,
         held,
     )
+    app.state.flow = flows
+    secure = chosen.tls_certificate is not None or chosen.console_secure
+    app.state.sessions = sessions.Sessions(callers, secure=secure)
     return app
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Whatever was raised: a page below the console's address, else the API's one shape."""
+    if pages.ours(request.scope["path"]):
+        return pages.failed(request, error)
+    return problems.handle(request, error)
 
 
 async def _opened(held: vault.Vault, kafka: broker.Broker, log: servers.Log) -> None:

@@ -9,7 +9,7 @@ asked for a key as long as none was ever created; who changes something then is 
 machine (`api.callers`). Until the database has said whether there is one, such a process takes events alone.
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
 with sites.
-Called by: `api.app` (before every route), `api.keys`.
+Called by: `api.app` (before every route), `api.keys`, `api.console` (by the hash of a session's key).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ PUBLIC: Final = "ingest:public"
 ACCESS: Final = "access"
 ADMINISTER: Final = "administer"
 NOBODY: Final = "nobody"  # of routes that change nothing
+SESSION: Final = "session"  # marks, in a route's `opt`, what is asked for by a session instead of a key
 SCOPES: Final = (INGEST, PUBLIC, ACCESS, ADMINISTER)
 
 # Every route's scope; one that is forgotten here is for administrators, and a test fails.
@@ -173,6 +174,10 @@ class Keys:
 
     def judge(self, header: str | None, scope: str, client: tuple[str, int] | None = None) -> str:
         """Who asks, as it is recorded. Raises `Problem`: 401, 403, 429, 503 while it is not known."""
+        return self.judge_hash(hash_of(_bearer(header)), scope, client)
+
+    def judge_hash(self, hashed: str, scope: str, client: tuple[str, int] | None = None) -> str:
+        """As `judge`, of a key that is known by its hash."""
         if scope == OPEN:
             return NOBODY
         if not self._any and not self._required:
@@ -181,7 +186,7 @@ class Keys:
             return callers.account(client) if scope == ADMINISTER else NOBODY
         if self._known is None:
             raise problems.Problem(problems.KEYS_UNKNOWN, f"{problems.KEYS_UNKNOWN.title}.")
-        key = self._known.get(hash_of(_bearer(header)))
+        key = self._known.get(hashed)
         if key is None:
             raise problems.Problem(
                 problems.NO_KEY, f"{problems.NO_KEY.title}.", headers={"WWW-Authenticate": "Bearer"}
@@ -190,6 +195,15 @@ class Keys:
             raise problems.Problem(problems.WRONG_SCOPE, f"{problems.WRONG_SCOPE.title}.")
         self._count(key)
         return f"key:{key.id}"
+
+    def named(self, hashed: str) -> keys.Key | None:
+        """The key of this hash, if it is taken."""
+        return (self._known or {}).get(hashed)
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether a key is asked for, as far as is known."""
+        return self._any or self._required or not self._told.is_set()
 
     def _count(self, key: keys.Key) -> None:
         if not self._rate:
@@ -229,8 +243,10 @@ def _bearer(header: str | None) -> str:
     return token.strip() if kind.lower() == "bearer" else ""
 
 
-async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
     """A guard of every route: who asks may, and stands in the request's state as `actor`."""
+    if SESSION in route.opt:
+        return  # a page of the console, whose own guard asks for a session (`api.console.sessions`)
     known: Keys = connection.app.state.parts.keys
     name = (str(connection.scope.get("method")), connection.scope["path_template"])
     scope = ROUTES.get(name, ADMINISTER)

@@ -44,21 +44,21 @@ async def create(database: servers.Database, log: telling.Way, asked: Create, ac
     scopes = " ".join(one for one in auth.SCOPES if one in asked.scopes)
     content = registry.KeyCreated(auth.hash_of(token), asked.name, scopes)
     await in_force.tell(database, log, _entry("key.created", id_, content, actor))
-    return {**await _one(database, id_), "key": token}
+    return {**await one(database, id_), "key": token}
 
 
 async def revoke(database: servers.Database, log: telling.Way, id_: str, actor: str) -> dict[str, Any]:
     """Take a key no more, from now on. Raises `Problem` (404) for one that was never made."""
-    found = await _one(database, id_)
+    found = await one(database, id_)
     if found["revoked_at"] is None:
         await in_force.tell(database, log, _entry("key.revoked", id_, registry.KeyRevoked(), actor))
-        found = await _one(database, id_)
+        found = await one(database, id_)
     return found
 
 
 async def rotate(database: servers.Database, log: telling.Way, id_: str, actor: str) -> dict[str, Any]:
     """Make another key of the same name and scopes; the old one goes on until it is revoked."""
-    found = await _one(database, id_)
+    found = await one(database, id_)
     if found["revoked_at"] is not None:
         raise problems.Problem(problems.NO_SUCH_KEY, "This key is revoked: make a new one instead.")
     return await create(database, log, Create(found["name"], found["scopes"]), actor)
@@ -68,7 +68,8 @@ def _entry(type_: str, id_: str, content: msgspec.Struct, actor: str) -> telling
     return telling.Entry(type_, registry.KEY + id_, content, actor)
 
 
-async def _one(database: servers.Database, id_: str) -> dict[str, Any]:
+async def one(database: servers.Database, id_: str) -> dict[str, Any]:
+    """A key by its id. Raises `Problem` (404) for one that was never made, `errors.Away`."""
     _, found = keys.read(await database.rows(_READ))
     for one in found:
         if one.id == id_:

@@ -233,10 +233,15 @@ def answer(problem: Problem) -> Response[bytes]:
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The API's only exception handler: whatever was raised, the one shape goes out."""
+    return answer(of(request, error))
+
+
+def of(request: Request[Any, Any, Any], error: Exception) -> Problem:
+    """The problem that an exception is; one that is a mistake of ours is told in the log."""
     problem = _problem_of(error)
     if problem.kind is INTERNAL:
         _tell(request, error)
-    return answer(problem)
+    return problem
 
 
 def _problem_of(error: Exception) -> Problem:

@@ -200,6 +200,11 @@ class Settings:
     key_requests_per_second: int = _setting(
         0, _number(0, 1_000_000), "how often one key may ask one API process; 0 is as often as it likes"
     )
+    console_secure: bool = _setting(
+        False,
+        _SWITCH,
+        "cookies of the console for TLS alone: on, where a proxy speaks it; always, where the API does",
+    )
     tls_certificate: Path | None = _setting(
         None, _PEM, "the API's certificate and those above it; it then speaks TLS"
     )
