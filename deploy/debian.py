@@ -23,11 +23,19 @@ APT_SECONDS: Final = 300
 
 
 def unpacked(
-    package: str, programs: Sequence[str], folder: Path, say: Say, instead: str, *, libraries: bool = False
+    package: str,
+    programs: Sequence[str],
+    folder: Path,
+    say: Say,
+    instead: str,
+    *,
+    libraries: bool = False,
+    beside: Sequence[str] = (),
 ) -> Path:
     """`folder`, with the package's `programs` (paths in it), fetched where they are not there. Blocks.
 
-    `libraries`: with those that it needs and this system has not. Raises errors.Away, with `instead` to do.
+    `libraries`: with those that it needs and this system has not; `beside`: with these packages, too. Raises
+    errors.Away, with `instead` to do.
     """
     if all((folder / one).is_file() for one in programs):
         return folder
@@ -36,10 +44,11 @@ def unpacked(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as name:
         place = Path(name)
-        say(f"fetching Debian's package {package} (about 20 MB; only once)")
-        if isinstance(_apt(["download", package], place), errors.Away):
+        say(f"fetching Debian's package {package} (20 to 100 MB; only once)")
+        wanted = ["download", package, *beside]
+        if isinstance(_apt(wanted, place), errors.Away):
             _apt(["update"], place)  # without root, or with fresh lists, it changes nothing
-            trouble = _apt(["download", package], place)
+            trouble = _apt(wanted, place)
             if isinstance(trouble, errors.Away):
                 raise errors.Away(f"{package} cannot be fetched ({trouble}): {instead}")
         if libraries and (missing := _libraries(package, place)):

@@ -259,6 +259,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> None:
         }  # fmt: skip
 
     monkeypatch.setattr(keys, "read", kept_keys)
+    monkeypatch.setattr(keys, "one", one_key)
     monkeypatch.setattr(engagement, "read", read)
     monkeypatch.setattr(contact_links, "read", links)
     monkeypatch.setattr(explain, "explain", behind)
@@ -277,6 +278,11 @@ async def kept_keys(_: Any) -> dict[str, Any]:
     ]
     over = {**MADE, "name": HOSTILE, "revoked_at": NOW, "revoked_by": "key:administer"}
     return {"items": [over, *told], "next": None}
+
+
+async def one_key(_: Any, id: str) -> dict[str, Any]:
+    found = (await kept_keys(None))["items"]
+    return next(one for one in found if one["id"] == id)
 
 
 async def one_parked(_: Any, id: str) -> dict[str, Any]:
