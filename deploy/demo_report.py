@@ -223,6 +223,7 @@ def show(report: Report, stack: dict[str, Any], home: Path, console: Console) ->
     _say(console, _numbers("parked", report.parked))
     _say(console)
     for name, value in (
+        ("console", f"{stack['url']}/console"),
         ("API", stack["url"]),
         ("key", stack["key"] or "none is needed as long as none was made (heed keys create)"),
         ("dashboards", stack["dashboard_dsn"]),

@@ -96,6 +96,7 @@ def _report(stack: Stack, home: Home, asked: Asked, supervisor: Supervisor, code
     if asked.json:
         print(json.dumps(home.stack()), flush=True)
     elif not asked.demo:
+        supervisor.say(f"console {stack.url}/console")
         supervisor.say(f"API {stack.url}; every address stands in {home.path / 'stack.json'}.")
         if stack.key is not None:
             supervisor.say(f"key {stack.key}")

@@ -142,6 +142,7 @@ def _asks_for_its_key(local: Local, shown: str) -> None:
     """It is printed, needed, and does what the docs say; no file that holds it is for others to read."""
     key = local.told()["key"]
     assert f"key        {key}\n" in shown
+    assert f"console    {local.told()['url']}/console\n" in shown
     for path in ("/v1/settings/zone", "/v1/contacts/ada/engagement"):
         stack.eventually(lambda path=path: local.status(path) == 401, f"{path} asks for a key")  # type: ignore[misc]
         assert local.status(path, key) == 200

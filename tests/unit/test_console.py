@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from litestar.routes import HTTPRoute
 
-from api import auth, contacts, keys, problems, settings
+from api import auth, contact_links, contacts, keys, problems, settings
 from api.console import pages, routes, sessions
 from schemas import errors
 from tests.unit import console_world
@@ -190,9 +190,14 @@ def test_what_is_no_form(world: World, kind: str, body: bytes) -> None:
         (problems.Problem(problems.LOG_AWAY, f"{problems.LOG_AWAY.title}."), 503, "Kafka does not answer"),
     ],
 )
-def test_errors_are_pages(world: World, error: Exception, status: int, told: str) -> None:
-    world.log_in().database.error = error
-    answer = world.get("/console")
+def test_errors_are_pages(
+    world: World, error: Exception, status: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(contact_links, "read", fail)
+    answer = world.log_in().get("/console/contacts/ada")
     assert answer.status_code == status
     assert told in answer.text
     assert "Traceback" not in answer.text
@@ -200,6 +205,22 @@ def test_errors_are_pages(world: World, error: Exception, status: int, told: str
     assert ("retry-after" in answer.headers) == (status == 503)
     guarded(answer)
     assert Reader(answer.text).tags["h1"] == 1
+
+
+def test_the_overview_says_what_is_missing_and_shows_the_rest(world: World) -> None:
+    world.log_in().ready.told = ["Kafka cannot be reached"]
+    answer = world.get("/console")
+    assert answer.status_code == 200
+    assert "Kafka cannot be reached" in answer.text and "How fresh" in answer.text
+    world.database.error, world.ready.told = errors.Away(HOSTILE), []
+    answer = world.get("/console")
+    assert answer.status_code == 503
+    assert "PostgreSQL cannot be reached" in answer.text
+    assert "All is there" not in answer.text and "How fresh" not in answer.text
+    assert "What flows" in answer.text
+    guarded(answer)
+    world.database.error = RuntimeError(HOSTILE)
+    assert world.get("/console").status_code == 500
 
 
 @pytest.mark.parametrize("path", ["/console/nothing", "/console/contacts/a/b/c", "/console/%3Cscript%3E"])
