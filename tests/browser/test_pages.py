@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from api import app
 from tests import stack
@@ -71,6 +71,34 @@ def test_everything_stands_out_and_is_told(served: Served, visit: watching.Visit
         one.evaluate("() => getComputedStyle(document.body).backgroundColor") for one in (page, outside)
     }
     assert grounds == {"rgb(252, 251, 248)" if scheme == "light" else "rgb(20, 23, 26)"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_answers_to_forms_stand_out_and_are_told(served: Served, visit: watching.Visit, scheme: str) -> None:
+    """What was wrong, what is asked before it is done, and what was done; on a phone."""
+    page = served.inside(visit, color_scheme=scheme, viewport={"width": 320, "height": 640})
+    for path, form, title in (
+        ("/console/keys", "/console/keys", "Keys"),
+        ("/console/settings", "/console/settings/engagement_period_months", "Settings"),
+        ("/console/contacts", "/console/contacts", "Contacts"),
+        ("/console/contacts/ada", "/console/contacts/ada/merge", "ada"),
+        ("/console/parked/records/7", "/console/parked/redrive", "Driven again"),
+    ):
+        page.goto(path)
+        for one in page.locator(f"form[action='{form}'] input:not([type=hidden], [type=checkbox])").all():
+            one.fill("not this")
+        page.evaluate(
+            "form => { document.querySelector(`form[action='${form}'][method=post]`).submit() }", form
+        )
+        page.wait_for_url(f"**{form}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        assert page.get_by_role("alert").count() == (title != "Driven again")
+        assert looks.contrast(page) == looks.unheard(page) == looks.small(page) == [], form
+        assert looks.too_wide(page) == 0, form
+    page.goto("/console/parked/records/7")
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Discard for good?")
+    assert looks.contrast(page) == looks.unheard(page) == looks.small(page) == []
 
 
 @pytest.mark.parametrize("width", [320, 700])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def inside(world: World) -> bool:
     return bool(answer.status_code == 200)
 
 
-@pytest.mark.parametrize("chosen", [{}, {"console_secure": True}])
+@pytest.mark.parametrize("chosen", [{}, {"console_secure": True}, {"tls_certificate": Path("any.pem")}])
 def test_the_cookie_is_opaque_and_for_the_console_alone(
     monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]
 ) -> None:
