@@ -7,6 +7,7 @@ Routes of `api.console.routes`.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from litestar.response import Redirect
 
 from api import auth, keys, problems, routing
 from api.console import forms, pages, sessions
+from schemas import errors
 
 PATH: Final = "/console/keys"
 SCOPES: Final = {
@@ -35,7 +37,7 @@ async def show(request: routing.Request) -> Response[str]:
 async def create(request: routing.Request) -> Response[str] | Redirect:
     """Makes a key, which the next page shows."""
     form = await forms.read(request)
-    name, scopes = form.one("name"), form.all("scope")
+    name, scopes = form.one("name"), sorted(set(form.all("scope")))
     mistakes = []
     if not (0 < len(name) <= 64 and name.isascii() and name.isprintable()):
         mistakes.append(pages.Mistake("name", _NAME))
@@ -70,7 +72,8 @@ async def revoke(request: routing.Request, id: str) -> Redirect:
     """Revokes a key; one's own ends the session."""
     parts, session = routing.parts(request), sessions.current(request)
     found = await keys.revoke(parts.database, parts.log, id, routing.actor(request))
-    await parts.keys.refresh()
+    with contextlib.suppress(errors.Away):  # it looks by itself, too, every second
+        await parts.keys.refresh()
     return pages.to(PATH, session, f"Revoked {found['name']}: it is taken no more.")
 
 
@@ -78,9 +81,10 @@ async def _made(request: routing.Request, made: dict[str, Any]) -> Redirect:
     session, parts = sessions.current(request), routing.parts(request)
     assert session is not None
     session.made = made
-    await parts.keys.refresh()
     if not session.key:  # the first key of all: from now on one is asked for
         session.key = auth.hash_of(made["key"])
+    with contextlib.suppress(errors.Away):
+        await parts.keys.refresh()
     return pages.to(PATH)
 
 
