@@ -22,10 +22,12 @@ from schemas import errors
 LATELY: Final = timedelta(seconds=flow.KEPT_SECONDS)
 GROUPS: Final = 1_000
 
-# Purpose: how fresh each projection is, by the topic that feeds it.
+# Purpose: how fresh each projection is, by the topic that feeds it; how far a silent owner is, nobody knows.
 _FRESH: Final = sa.text("""
 select projection, topic, count(*) as partitions, count(*) filter (where owner_state = 'live') as live,
-    min(as_of) as as_of, sum(lag_records)::bigint as lag_records, max(lag_seconds) as lag_seconds
+    min(as_of) as as_of,
+    case when count(*) = count(lag_records) then sum(lag_records)::bigint end as lag_records,
+    case when count(*) = count(lag_seconds) then max(lag_seconds) end as lag_seconds
 from heed_read.freshness group by projection, topic order by projection, topic
 """)
 _SERVER: Final = sa.text("select current_setting('server_version') as version")

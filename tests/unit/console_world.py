@@ -151,11 +151,11 @@ class World:
 
 
 def fresh(projection: str, topic: str, partitions: int, live: int | None = None) -> dict[str, Any]:
+    lag = 0 if live is None else None
     live = partitions if live is None else live
     return {
         "projection": projection, "topic": topic, "partitions": partitions, "live": live,
-        "as_of": NOW - timedelta(seconds=1), "lag_records": 0 if live else None,
-        "lag_seconds": 0.0 if live else None,
+        "as_of": NOW - timedelta(seconds=1), "lag_records": lag, "lag_seconds": lag,
     }  # fmt: skip
 
 
