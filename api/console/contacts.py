@@ -1,4 +1,5 @@
-"""Contacts as pages: found by id, the row and the facts behind each number, merged and parted again.
+"""Contacts as pages: found by id, the row and the facts behind each number, merged and parted
+again, deleted and restored, its consent.
 
 Promises: what stands here is what the API answers. What is typed in never stands in an address before it is
 known to be a contact id, so no mail address ever does.
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from litestar import Response
 from litestar.response import Redirect
 
 from api import contact_links, contacts, engagement, engagement_list, explain, parameters, problems, routing
+from api import sessions as told_sessions
 from api.console import forms, pages, sessions
 from schemas import identity
 
@@ -28,6 +31,12 @@ NUMBERS: Final = {
     "recency": "Recency",
     "date_first_click": "First click",
     "date_last_click": "Last click",
+}
+# What is kept of a contact by its consent.
+LEVELS: Final = {
+    "individual": "what this contact does",
+    "aggregate": "numbers of many alone",
+    "refused": "nothing",
 }
 NO_ID: Final = "A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -. It is never an address."
 
@@ -61,7 +70,7 @@ async def merge(request: routing.Request, id: str) -> Response[str] | Redirect:
             raise
         told = "Give the id of another contact: 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -."
         return await _show(request, id, [pages.Mistake("into", told)], into)
-    return pages.to(f"{PATH}/{id}", sessions.current(request), f"Merged {id} into {into}.")
+    return _done(request, id, f"Merged {id} into {into}.")
 
 
 async def unmerge(request: routing.Request, id: str) -> Redirect:
@@ -71,8 +80,44 @@ async def unmerge(request: routing.Request, id: str) -> Redirect:
     parts = routing.parts(request)
     await contacts.unmerge(parts.database, parts.log, id, contacts.Into(into), routing.actor(request))
     shown = back if identity.is_contact_id(back) is not None else id
-    told = f"Took back that {id} was merged into {into}."
-    return pages.to(f"{PATH}/{shown}", sessions.current(request), told)
+    return _done(request, shown, f"Took back that {id} was merged into {into}.")
+
+
+async def unlink(request: routing.Request, id: str) -> Redirect:
+    """Takes back every standing link of a session to the contact."""
+    session, parts = (await forms.read(request)).one("session"), routing.parts(request)
+    await told_sessions.unlink(
+        parts.database, parts.log, session, told_sessions.To(id), routing.actor(request)
+    )
+    return _done(request, id, f"Took back that session {session} was linked to {id}.")
+
+
+async def agree(request: routing.Request, id: str) -> Redirect:
+    """Records the contact's consent."""
+    level, parts = (await forms.read(request)).one("level"), routing.parts(request)
+    if level not in LEVELS:
+        raise problems.Problem(problems.WRONG_VALUE, f"Consent is one of {', '.join(LEVELS)}.")
+    asked = msgspec.convert({"level": level}, contacts.Consent)
+    await contacts.agree(parts.database, parts.log, id, asked, routing.actor(request))
+    return _done(request, id, f"Consent of {id} is {level} now.")
+
+
+async def delete(request: routing.Request, id: str) -> Redirect:
+    """Deletes the contact; it can be restored."""
+    parts = routing.parts(request)
+    await contacts.delete(parts.database, parts.log, id, routing.actor(request))
+    return _done(request, id, f"Deleted {id}.")
+
+
+async def restore(request: routing.Request, id: str) -> Redirect:
+    """Restores it, with the row that it would have had."""
+    parts = routing.parts(request)
+    await contacts.restore(parts.database, parts.log, id, routing.actor(request))
+    return _done(request, id, f"Restored {id}.")
+
+
+def _done(request: routing.Request, id: str, told: str) -> Redirect:
+    return pages.to(f"{PATH}/{id}", sessions.current(request), told)
 
 
 async def _index(
@@ -115,7 +160,7 @@ async def _show(
     return pages.page(
         request, "contact.html", id, status=400 if wrong else 200, mistakes=wrong, id=id, row=row,
         numbers=NUMBERS, why=why if why in NUMBERS else "", facts=facts, as_of=at, instant=instant, into=into,
-        **await contact_links.read(database, id),
+        levels=LEVELS, state=await contacts.read(database, id), **await contact_links.read(database, id),
     )  # fmt: skip
 
 

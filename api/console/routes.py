@@ -65,6 +65,26 @@ async def post_unmerge(request: routing.Request, id: FromPath[str]) -> Response[
     return await contacts.unmerge(request, id)
 
 
+@post("/contacts/{id:str}/unlink", opt=_ACCESS)
+async def post_unlink(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await contacts.unlink(request, id)
+
+
+@post("/contacts/{id:str}/consent", opt=_ACCESS)
+async def post_consent(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await contacts.agree(request, id)
+
+
+@post("/contacts/{id:str}/delete", opt=_ACCESS)
+async def post_delete(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await contacts.delete(request, id)
+
+
+@post("/contacts/{id:str}/restore", opt=_ACCESS)
+async def post_restore(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await contacts.restore(request, id)
+
+
 @get("/parked", opt=_ADMINISTER)
 async def get_parked(request: routing.Request) -> Response[Any]:
     return await parked.index(request)
@@ -139,7 +159,8 @@ PAGES: Final = Router(
     path=sessions.PATH,
     route_handlers=[
         get_overview, get_login, post_login, post_logout, get_contacts, post_contacts, get_contact,
-        post_merge, post_unmerge, get_parked, get_parked_records, get_parked_record, post_redrive,
+        post_merge, post_unmerge, post_unlink, post_consent, post_delete,
+        post_restore, get_parked, get_parked_records, get_parked_record, post_redrive,
         post_discard, get_settings, post_setting, get_keys, post_keys, post_rotate, get_revoke,
         post_revoke, get_style, get_icon,
     ],

@@ -21,6 +21,7 @@ from tests.unit.test_auth import TOKENS
 
 READ = (
     "/console", "/console/contacts", "/console/contacts/ada?why=frequency", "/console/contacts/old-ada",
+    "/console/contacts/gone",
     "/console/contacts/nobody?as_of=x", "/console/parked", "/console/parked/records?reason=invalid",
     "/console/parked/records/7", "/console/parked/records/8", "/console/settings", "/console/keys",
     "/console/keys/administer/revoke", "/console/nothing",

@@ -262,12 +262,22 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "one", one_key)
     monkeypatch.setattr(engagement, "read", read)
     monkeypatch.setattr(contact_links, "read", links)
+    monkeypatch.setattr(contacts, "read", known)
     monkeypatch.setattr(explain, "explain", behind)
     monkeypatch.setattr(engagement_list, "find", listed)
     monkeypatch.setattr(parked, "overview", overview)
     monkeypatch.setattr(parked, "page", page)
     monkeypatch.setattr(parked, "one", one_parked)
     monkeypatch.setattr(settings, "read", setting)
+
+
+async def known(_: Any, contact: str) -> dict[str, Any]:
+    fact = {"subject": f"contact:{contact}", "source": HOSTILE, "id": "i", "time": NOW, "actor": None}
+    return {
+        "contact_id": contact, "known": contact != "nobody", "links": [], "truncated": False,
+        "deleted": fact if contact == "gone" else None,
+        "consent": None if contact == "nobody" else {**fact, "level": "aggregate", "subject": HOSTILE},
+    }  # fmt: skip
 
 
 async def kept_keys(_: Any) -> dict[str, Any]:

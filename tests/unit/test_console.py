@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html.parser
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from litestar.routes import HTTPRoute
 
-from api import auth, contact_links, contacts, keys, problems, settings
+from api import auth, contact_links, problems
 from api.console import pages, routes, sessions
 from schemas import errors
 from tests.unit import console_world
@@ -23,6 +22,7 @@ OPEN = ("/console/login", "/console/style.css", "/console/icon.svg")
 READ = (
     "/console", "/console/contacts", "/console/contacts/ada", "/console/contacts/ada?why=frequency",
     "/console/contacts/nobody?why=volume&as_of=2026-01-31T09:00:00Z", "/console/contacts/old-ada",
+    "/console/contacts/gone",
     "/console/parked", "/console/parked?reason=invalid&age=1d", "/console/parked/records",
     "/console/parked/records?reason=invalid&door=email-activity&topic=facts&type=x&age=1h",
     "/console/parked/records?after=5", "/console/parked/records/7", "/console/parked/records/8",
@@ -234,150 +234,3 @@ def test_an_unknown_address_is_a_page_and_only_there(world: World, path: str) ->
     assert world.client.put("/console").status_code == 405
     elsewhere = world.get("/consoles")
     assert (elsewhere.status_code, elsewhere.headers["content-type"]) == (404, problems.MEDIA_TYPE)
-
-
-def test_a_contact_is_looked_up_in_a_body(world: World) -> None:
-    world.log_in()
-    found = world.send("/console/contacts", contact=" ada ")
-    assert (found.status_code, found.headers["location"]) == (303, "/console/contacts/ada")
-    for wrong in ("ada@example.org", "", HOSTILE, "x" * 65):
-        answer = world.send("/console/contacts", contact=wrong)
-        assert answer.status_code == 400
-        assert 'href="#contact"' in answer.text and 'aria-invalid="true"' in answer.text
-        assert "alert(1)</script>" not in answer.text
-        assert not Reader(answer.text).broken
-    assert world.get("/console/contacts/ada@example.org").status_code == 404
-
-
-@pytest.mark.parametrize("at", ["x", "2026-01-31", "9999-01-01T00:00:00Z", "<script>alert(1)<script>"])
-def test_an_instant_that_is_none_is_told_beside_its_input(
-    world: World, at: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from api import engagement
-
-    past = engagement.read
-
-    async def read(database: Any, contact: str, as_of: Any = None) -> Any:
-        if as_of is not None:
-            contacts.not_later(as_of, console_world.NOW)
-        return await past(database, contact, as_of)
-
-    monkeypatch.setattr(engagement, "read", read)
-    answer = world.log_in().client.get("/console/contacts/ada", params={"as_of": at})
-    assert answer.status_code == 400
-    assert 'href="#as_of"' in answer.text
-    assert "<script" not in answer.text
-
-
-def test_merging_is_the_api_s_and_names_who_did_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, str, str, str]] = []
-
-    def way(name: str) -> Any:
-        async def tell(_: Any, __: Any, contact: str, asked: contacts.Into, actor: str) -> dict[str, Any]:
-            contacts._pair(contact, asked)
-            told.append((name, contact, asked.into, actor))
-            return {}
-
-        return tell
-
-    monkeypatch.setattr(contacts, "merge", way("merge"))
-    monkeypatch.setattr(contacts, "unmerge", way("unmerge"))
-    world.log_in("access")
-    merged = world.send("/console/contacts/ada/merge", into="eve")
-    assert merged.headers["location"] == "/console/contacts/ada"
-    assert "Merged ada into eve." in world.get("/console/contacts/ada").text
-    assert "Merged ada into eve." not in world.get("/console/contacts/ada").text
-    wrong = world.send("/console/contacts/ada/merge", into=HOSTILE)
-    assert wrong.status_code == 400 and 'href="#into"' in wrong.text
-    undone = world.send("/console/contacts/ada/unmerge", into="eve", back="eve")
-    assert undone.headers["location"] == "/console/contacts/eve"
-    astray = world.send("/console/contacts/ada/unmerge", into="eve", back="//example.org")
-    assert astray.headers["location"] == "/console/contacts/ada"
-    assert told == [("merge", "ada", "eve", "key:access")] + [("unmerge", "ada", "eve", "key:access")] * 2
-
-
-def test_parked_records_are_walked_by_the_api_s_rules(world: World) -> None:
-    world.log_in()
-    for form, asked in (
-        ({"id": ["7", "8"]}, {"ids": [7, 8]}),
-        ({"which": "all"}, {"all": True}),
-        (
-            {"which": "all", "reason": "invalid", "type": "mail.sent"},
-            {"reason": "invalid", "type": "mail.sent"},
-        ),
-    ):
-        answer = world.send("/console/parked/redrive", **form)
-        assert answer.status_code == 200
-        assert "Driven again" in answer.text and "Still parked" in answer.text
-        assert {"script"}.isdisjoint(Reader(answer.text).tags)
-        name, body = world.walks.asked.pop()
-        assert (name, json.loads(body)) == ("redrive", {**asked, "after": "0", "max_seconds": 20})
-    world.send("/console/parked/redrive", which="all", age="1d")
-    assert "parked_since" in json.loads(world.walks.asked.pop()[1])
-    for wrong in ({}, {"id": "x"}, {"which": "all", "age": "2d"}, {"which": "all", "reason": HOSTILE}):
-        answer = world.send("/console/parked/redrive", **wrong)
-        assert answer.status_code == 400, wrong
-        assert "alert(1)" not in answer.text
-    assert world.walks.asked == []
-
-
-def test_a_walk_that_is_not_done_goes_on_from_where_it_is(world: World) -> None:
-    world.log_in().walks.next = "4711"
-    answer = world.send("/console/parked/redrive", which="all", reason="invalid")
-    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', answer.text))
-    assert (hidden["after"], hidden["reason"], hidden["which"]) == ("4711", "invalid", "all")
-    world.post("/console/parked/redrive", **hidden)
-    assert json.loads(world.walks.asked[-1][1])["after"] == "4711"
-
-
-def test_nothing_is_discarded_that_was_not_asked_about(world: World) -> None:
-    world.log_in()
-    asked = world.send("/console/parked/discard", which="all", reason="invalid")
-    assert "Discard 3 records" in asked.text
-    assert world.walks.asked == []
-    hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
-    done = world.post("/console/parked/discard", **hidden)
-    assert "Discarded" in done.text
-    assert world.walks.asked[0][0] == "discard by key:administer"
-    assert json.loads(world.walks.asked[0][1])["reason"] == "invalid"
-
-
-def test_a_setting_is_told_why_it_does_not_take_a_value(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.log_in()
-    answer = world.send("/console/settings/engagement_period_months", value=HOSTILE)
-    assert answer.status_code == 400
-    assert "engagement_period_months takes a whole number from 1 to 1200." in answer.text
-    assert 'href="#engagement_period_months"' in answer.text
-    assert not Reader(answer.text).broken
-    assert world.send("/console/settings/kafka", value="x").status_code == 404
-
-    async def change(_: Any, __: Any, name: str, value: object, actor: str) -> dict[str, Any]:
-        assert (name, value, actor) == ("zone", "UTC", "key:administer")
-        return {"value": value}
-
-    monkeypatch.setattr(settings, "change", change)
-    assert world.send("/console/settings/zone", value=" UTC").headers["location"] == "/console/settings"
-    assert "Zone is UTC now." in world.get("/console/settings").text
-
-
-def test_a_new_key_is_shown_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def create(_: Any, __: Any, asked: keys.Create, actor: str) -> dict[str, Any]:
-        assert (asked.name, asked.scopes, actor) == ("shop", ["access", "ingest"], "key:administer")
-        return {**console_world.MADE, "key": "heed_secret"}
-
-    monkeypatch.setattr(keys, "create", create)
-    world.log_in()
-    made = world.send("/console/keys", name="shop", scope=["ingest"] * 5 + ["access"])
-    assert (made.status_code, made.headers["location"]) == (303, "/console/keys")
-    first, second = world.get("/console/keys").text, world.get("/console/keys").text
-    assert "heed_secret" in first and "heed_secret" not in second
-    for name, scopes, input in (
-        ("", ["ingest"], "name"), ("é", ["ingest"], "name"), ("x" * 65, ["ingest"], "name"),
-        ("shop", [], "scope-ingest"), ("shop", ["all"], "scope-ingest"),
-    ):  # fmt: skip
-        answer = world.send("/console/keys", name=name, scope=scopes)
-        assert answer.status_code == 400
-        assert f'href="#{input}"' in answer.text
-        assert not Reader(answer.text).broken
