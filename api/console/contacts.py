@@ -173,6 +173,7 @@ async def _facts(request: routing.Request, id: str, why: str, instant: Any) -> d
             raise
         return {"too_many": True, "alone": [], "together": [], "truncated": False}
     together = found["together"].get(why, [])
-    return {
-        "too_many": False, "alone": found[why], "together": together, "truncated": found["truncated"],
-    }  # fmt: skip
+    listed = len(found[why]) + sum(len(unit) for unit in together)
+    # Of which field there are more is not told: of one that is not full there are none.
+    more = found["truncated"] and listed >= FACTS
+    return {"too_many": False, "alone": found[why], "together": together, "truncated": more}

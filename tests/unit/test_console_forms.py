@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api import contacts, engagement, keys, settings
+from api import contacts, engagement, explain, keys, settings
 from api import sessions as told_sessions
 from tests.unit import console_world
 from tests.unit.console_world import HOSTILE, World
@@ -198,3 +198,18 @@ def test_a_new_key_is_shown_once(world: World, monkeypatch: pytest.MonkeyPatch) 
         assert answer.status_code == 400
         assert f'href="#{input}"' in answer.text
         assert not Reader(answer.text).broken
+
+
+@pytest.mark.parametrize(
+    ("facts", "truncated", "more"), [(3, True, False), (100, True, True), (100, False, False)]
+)
+def test_more_facts_are_told_of_only_where_there_are_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, facts: int, truncated: bool, more: bool
+) -> None:
+    async def behind(*_: Any) -> dict[str, Any]:
+        found = [console_world.fact(number) for number in range(facts)]
+        return {**dict.fromkeys(explain.FIELDS, found), "together": {}, "truncated": truncated}
+
+    monkeypatch.setattr(explain, "explain", behind)
+    page = world.log_in().get("/console/contacts/ada?why=volume").text
+    assert ("There are more" in page) is more
