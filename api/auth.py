@@ -71,6 +71,7 @@ ROUTES: Final = {
     ("POST", "/v1/keys"): ADMINISTER,
     ("POST", "/v1/keys/{id}/revoke"): ADMINISTER,
     ("POST", "/v1/keys/{id}/rotate"): ADMINISTER,
+    ("GET", "/v1/audit"): ADMINISTER,
     ("GET", "/v1/parked"): ADMINISTER,
     ("GET", "/v1/parked/overview"): ADMINISTER,
     ("GET", "/v1/parked/{id}"): ADMINISTER,

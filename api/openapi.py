@@ -23,6 +23,7 @@ from api import (
     openapi_engagement,
     openapi_events,
     openapi_export,
+    openapi_lists,
     openapi_operate,
     openapi_parked,
     problems,
@@ -66,6 +67,7 @@ def _described() -> dict[str, Any]:
             **openapi_export.paths(),
             **openapi_operate.paths(_operation),
             **openapi_parked.paths(_operation),
+            **openapi_lists.paths(),
             "/health/live": {"get": _operation("Whether the API runs", _ref("Health"), [])},
             "/health/ready": {
                 "get": _operation("Whether all that Heed needs is there", _ref("Health"), [], 503)
@@ -161,6 +163,7 @@ def _schemas() -> dict[str, Any]:
         **openapi_contacts.schemas(),
         **openapi_export.schemas(),
         **openapi_parked.schemas(TEMPLATE),
+        **openapi_lists.schemas(),
         **_trace(),
         "Health": _object({"status": {"type": "string"}}),
         **openapi_events.components(TEMPLATE),

@@ -10,6 +10,7 @@ Called by `api.engagement_list` and `api.routes`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from api import problems
@@ -39,3 +40,17 @@ def number(name: str, text: str, least: int, most: int) -> int:
     if digits.isascii() and digits.isdigit() and len(digits) < 20 and least <= int(text) <= most:
         return int(text)
     raise refused(name, f"a whole number from {least} to {most}")
+
+
+def text(name: str, given: str, most: int) -> str:
+    """Printable characters, so many at the most; raises `Problem`."""
+    if 0 < len(given) <= most and given.isprintable():
+        return given
+    raise refused(name, f"1 to {most} printable characters")
+
+
+def one_of(name: str, given: str, known: Sequence[str]) -> str:
+    """One of the words that there are; raises `Problem`, which lists them."""
+    if given in known:
+        return given
+    raise refused(name, f"one of {', '.join(known)}")

@@ -1,5 +1,5 @@
-"""Every address of the API, on three pages: this one, `api.routes_contacts` for who somebody is, and
-`api.routes_operate` for whoever operates it.
+"""Every address of the API, on four pages: this one, `api.routes_contacts` for who somebody is,
+`api.routes_lists` for the audit log, and `api.routes_operate` for whoever operates it.
 
 Promises: a route does nothing but read its parameters, call the module of its subject and write the answer
 down.
@@ -24,6 +24,7 @@ from api import (
     operations,
     problems,
     routes_contacts,
+    routes_lists,
     routes_operate,
     routing,
 )
@@ -135,6 +136,7 @@ ALL: Final = (
     get_engagements,
     refresh_expired,
     *routes_contacts.ALL,
+    *routes_lists.ALL,
     *routes_operate.ALL,
     live,
     ready,

@@ -7,7 +7,7 @@ Called by `api.routes`, `api.routes_operate`; `api.app` makes the parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -20,7 +20,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import HTTPScope
 
-from api import auth, event_trace, ingest, operations, parameters, parked, problems, servers
+from api import auth, event_trace, ingest, operations, pages, parameters, parked, problems, servers
 from schemas import envelope
 from streams import vault
 
@@ -103,6 +103,11 @@ def instant(as_of: str | None) -> datetime | None:
     return None if as_of is None else parameters.instant("as_of", as_of)
 
 
+def query(request: Request) -> dict[str, str]:
+    """What a query says, each parameter once: `takes_parameters` has seen to that."""
+    return dict(request.query_params.items())
+
+
 def actor(request: Request) -> str:
     """Who asks, as it is recorded."""
     return str(request.state.actor)
@@ -110,6 +115,18 @@ def actor(request: Request) -> str:
 
 def json(answer: Mapping[str, Any]) -> Response[bytes]:
     return Response(_encode(_plain(answer)), status_code=200, media_type=JSON)
+
+
+def wanted(request: Request, cursor: Callable[[pages.Cursor], pages.Cursor]) -> pages.Wanted:
+    """What of a list is asked for; raises `Problem`."""
+    return pages.read(query(request), request.headers.get("accept", ""), cursor)
+
+
+async def listed(listing: pages.Listing, wanted: pages.Wanted, **more: object) -> Response[Any]:
+    """A list as it is asked for: a page of it as JSON, with `more` beside the items, or all of it as CSV."""
+    if wanted.csv:
+        return await pages.sheet(listing, wanted)
+    return json(await pages.answer(listing, wanted, more))
 
 
 def _plain(value: Any) -> Any:

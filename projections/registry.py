@@ -2,8 +2,9 @@
 
 Promises: the position of the topic, its facts, the rule that rows depend on and the table `member` commit
 together (*One writer* of the design), with nudges for whom they concern (`projections.membership`). Each
-fact once for ever; of two contents under one key the smaller (time, digest) stands, and of several facts
-about one subject the latest by (time, id) holds: order decides nothing (LAW-1). When the rule changes,
+fact once for ever; of two contents under one key the smaller (time, digest) stands, of one content told by
+several the smallest actor, nobody last, and of several facts about one subject the latest by (time, id)
+holds: order decides nothing (LAW-1). When the rule changes,
 everyone is put up for recalculation in that very transaction (CEE-7). What cannot be read, or says a value
 that no setting takes, is set aside with its reason and stops nothing.
 Limits: the connection has search_path = <pair>, heed_ops and is in autocommit; one partition.
@@ -41,7 +42,8 @@ on conflict (subject, key) do update set type = excluded.type, time = excluded.t
     version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
     actor = excluded.actor, off = excluded.off, target = excluded.target, undoes = excluded.undoes,
     data = excluded.data
-where (excluded.time, excluded.digest) < (r.time, r.digest)
+where (excluded.time, excluded.digest, excluded.actor is null, excluded.actor collate "C")
+    < (r.time, r.digest, r.actor is null, r.actor collate "C")
 """.format(columns=", ".join(COLUMNS), arrays=", ".join(f"%s::{type_}[]" for type_ in COLUMNS.values()))
 # Purpose: the rule as the registry has it now; answers it only when it has changed.
 RULE: Final = """
@@ -141,12 +143,21 @@ def _take(batch: Batch, record: records.Record) -> None:
     if target or undoes:
         batch.linked.add(fact.subject)
     standing = batch.facts.get(name)
-    if standing is not None and (standing[5], standing[7]) <= (fact.time, fact.digest):
+    if standing is not None and (standing[5], standing[7], _actor(standing[9])) <= (
+        fact.time,
+        fact.digest,
+        _actor(fact.actor),
+    ):
         return
     batch.facts[name] = (
         *name, fact.source, fact.id, fact.type, fact.time, event.version, fact.digest, fact.accepted,
         fact.actor or "", record.offset, target, undoes, msgspec.json.encode(content).decode(),
     )  # fmt: skip
+
+
+def _actor(actor: object) -> tuple[bool, str]:
+    """Actors in order; nobody comes last."""
+    return not actor, str(actor or "")
 
 
 def _check(event: events.EventType, content: msgspec.Struct, subject: str) -> None:

@@ -21,6 +21,7 @@ import typer
 
 from schemas import errors
 from streams import (
+    cli_activity,
     cli_contact,
     cli_engagement,
     cli_health,
@@ -193,6 +194,7 @@ def replay(
 
 cli_engagement.app.command("run-queue")(cli_recompute.run_queue)
 app.command("schedules")(cli_settings.schedules)
+app.command("audit")(cli_activity.audit)
 
 
 def _register_local() -> None:

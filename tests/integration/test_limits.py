@@ -12,7 +12,18 @@ from collections.abc import Iterator
 import pytest
 from litestar.testing import TestClient
 
-from api import app, bodies, engagement_list, explain, ingest, parked, problems, protocol, recalculation
+from api import (
+    app,
+    bodies,
+    engagement_list,
+    explain,
+    ingest,
+    pages,
+    parked,
+    problems,
+    protocol,
+    recalculation,
+)
 from deploy.processes import free_ports
 from schemas import admission, errors, identity, settings, topics
 from streams import wire
@@ -134,6 +145,12 @@ LIMITS = {
         f"{engagement_list.LARGEST_PAGE:,}",
         "400 wrong-parameter",
         limits.page("/v1/engagement", engagement_list.LARGEST_PAGE),
+    ),
+    "page-audit": limits.Limit(
+        "lines on a page of `GET /v1/audit`",
+        f"{pages.LARGEST_PAGE:,}",
+        "400 wrong-parameter",
+        limits.page("/v1/audit", pages.LARGEST_PAGE),
     ),
     "page-parked": limits.Limit(
         "records on a page of `GET /v1/parked`",

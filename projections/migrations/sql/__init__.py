@@ -1,8 +1,8 @@
 """The SQL of every revision, for the live pair of schemas and for a replay's shadow pair.
 
 Promises: one text serves both. A revision's files are `<rev>_ops.sql` (machinery, once),
-`<rev>_registry.sql`, `<rev>_data.sql`, `<rev>_explain.sql` and `<rev>_read.sql` (the pair, under whatever
-names); `{ops}`, `{data}` and `{read}` stand for schema names.
+`<rev>_registry.sql`, `<rev>_data.sql`, `<rev>_explain.sql`, `<rev>_read.sql` and `<rev>_audit.sql`
+(the pair, under whatever names); `{ops}`, `{data}` and `{read}` stand for schema names.
 Limits: files are immutable once released; a later revision adds its own. Functions are bound when they are
 made (`begin atomic`): a body kept as text would go on naming schemas that were renamed.
 Called by: the revisions in `versions/`, and `projections.shadow`, which applies every pair file in order.
@@ -38,7 +38,7 @@ def machinery(revision: str) -> list[str]:
 
 
 def pair(revision: str, names: Pair) -> list[str]:
-    return _read(revision, ["registry", "data", "explain", "read"], names)
+    return _read(revision, ["registry", "data", "explain", "read", "audit"], names)
 
 
 def _read(revision: str, parts: list[str], names: Pair) -> list[str]:

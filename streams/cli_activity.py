@@ -1,0 +1,64 @@
+"""`heed audit`: what people and keys changed, as the API answers it.
+
+Called by: `streams.cli`, which registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from schemas import envelope
+from streams import console
+
+Actor = Annotated[str | None, typer.Option(help="Of this actor, as cli:ada or key:<id>.")]
+Since = Annotated[str | None, typer.Option("--from", help="From this instant on.")]
+Until = Annotated[str | None, typer.Option("--to", help="Before this instant.")]
+After = Annotated[str | None, typer.Option(help="`next` of the page before.")]
+Limit = Annotated[int, typer.Option(min=1, max=1_000)]
+
+
+def audit(
+    actor: Actor = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Of this type, as setting.changed.")] = None,
+    about: Annotated[str | None, typer.Option(help="Of this, as setting:zone or contact:ada.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: console.Json = False,
+) -> None:
+    """What people and keys changed, the newest first: who, what, when, before and after."""
+    from api import audit as changes
+    from api import pages
+
+    given = {"actor": actor, "type": type_, "about": about, "from": since, "to": until, "after": after}
+    query = _query(given, limit)
+
+    async def ask(database: Any) -> dict[str, Any]:
+        listing, wanted = changes.asked(database, query), pages.read(query, "", changes.cursor)
+        return await pages.answer(listing, wanted, {})
+
+    found = console.of_api(ask)
+    _show(found, "Changes", ("time", "actor", "type", "about", "before", "after"), as_json)
+
+
+def _query(given: Mapping[str, str | None], limit: int) -> dict[str, str]:
+    return {name: value for name, value in given.items() if value is not None} | {"limit": str(limit)}
+
+
+def _written(value: object) -> object:
+    return envelope.format_time(value) if isinstance(value, datetime) else value
+
+
+def _show(found: dict[str, Any], title: str, columns: tuple[str, ...], as_json: bool) -> None:
+    items = [{name: _written(value) for name, value in one.items()} for one in found["items"]]
+    if as_json:
+        console.answer({**found, "items": items}, True, "")
+        return
+    console.table(title, [*columns], [[one[name] for name in columns] for one in items])
+    if found["next"]:
+        console.answer(None, False, f"More: --after {found['next']}")
