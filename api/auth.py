@@ -50,6 +50,8 @@ ROUTES: Final = {
     ("POST", "/v1/contacts/{id}/engagement/calculate"): ACCESS,
     ("GET", "/v1/contacts/{id}/engagement/explain"): ACCESS,
     ("GET", "/v1/engagement"): ACCESS,
+    ("GET", "/v1/contacts/{id}/activity"): ACCESS,
+    ("GET", "/v1/activity"): ACCESS,
     ("POST", "/v1/engagement/refresh-expired"): ADMINISTER,
     ("POST", "/v1/engagement/run-queue"): ADMINISTER,
     ("GET", "/v1/contacts/{id}"): ACCESS,

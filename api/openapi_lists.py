@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api import audit, pages
+from api import activity, audit, pages
+from api.openapi_contacts import CONTACT_ID
 from api.openapi_shapes import limit, nullable, operation, ref, shape
+from schemas import identity
 
 MOMENT: Final = {"type": "string", "format": "date-time"}
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": audit.LONGEST}
@@ -21,7 +23,22 @@ def paths() -> dict[str, Any]:
         _query("type", {"enum": list(audit.TYPES)}, "only changes of this type"),
         _query("about", _TEXT, "only changes of this"),
     ]
+    words = [_query(name, {"enum": list(known)}, "only this") for name, known in activity.WORDS.items()]
+    words += [
+        _query("actor", _TEXT, "only what this actor did"),
+        _query("as_of", MOMENT, "as it was at this instant, by today's knowledge"),
+    ]
+    contact = {"type": "string", "pattern": f"^{identity.CONTACT_ID}$"}
+    whose = _query("contact", contact, "only of this contact, and of what belongs to it")
     return {
+        "/v1/contacts/{id}/activity": {
+            "get": _listed(
+                "The timeline of a contact, newest first", "Timeline", [CONTACT_ID, *words], 404, 422, 503
+            )
+        },
+        "/v1/activity": {
+            "get": _listed("Activities, newest first", "ActivityPage", [whose, *words], 404, 422, 503)
+        },
         "/v1/audit": {
             "get": _listed("What people and keys changed, newest first", "AuditPage", filters, 422, 503)
         },
@@ -34,7 +51,17 @@ def schemas() -> dict[str, Any]:
     change |= {"time": MOMENT, "accepted": MOMENT}
     change["before"] = nullable("string", description="What held just before, by (time, id); null: nothing")
     change["after"] = nullable("string", description="What holds with it, by (time, id); null: nothing")
-    return {"AuditPage": _page(change)}
+    line: dict[str, Any] = {name: {"type": "string"} for name in activity.COLUMNS}
+    line |= {name: {"enum": list(known)} for name, known in activity.WORDS.items()}
+    line |= {"time": MOMENT, "actor": nullable("string", description="Who did it, where that was told")}
+    line["subject"] = {"type": "string", "description": "Whom the event behind it was told of"}
+    whose: dict[str, Any] = {"contact_id": {"type": "string"}}
+    merged = {"type": "string", "description": "The same, where the contact asked for was merged into it"}
+    timeline, activities = _page(line), _page(line)
+    timeline["properties"] = whose | {"merged_into": merged} | timeline["properties"]
+    timeline["required"] = [*whose, *timeline["required"]]
+    activities["properties"] = whose | {"merged_into": merged} | activities["properties"]
+    return {"AuditPage": _page(change), "Timeline": timeline, "ActivityPage": activities}
 
 
 def _page(row: dict[str, Any]) -> dict[str, Any]:

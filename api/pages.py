@@ -8,7 +8,7 @@ spreadsheet would take for a formula has an apostrophe before it.
 
 Limits: pages of one list are read one after another, each as the tables are then.
 
-Called by `api.audit`.
+Called by `api.activity` and `api.audit`.
 """
 
 from __future__ import annotations
@@ -131,9 +131,7 @@ async def sheet(listing: Listing, wanted: Wanted) -> Response[Any]:
     """
     first = await listing.rows(wanted.after, OF_CSV)
     headers = {"Content-Disposition": f'attachment; filename="{listing.name}.csv"'}
-    return Stream(
-        _lines(listing, first), media_type=CSV, headers=headers, status_code=200
-    )
+    return Stream(_lines(listing, first), media_type=CSV, headers=headers, status_code=200)
 
 
 async def _lines(listing: Listing, page: list[dict[str, Any]]) -> AsyncIterator[bytes]:

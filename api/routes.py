@@ -1,5 +1,5 @@
 """Every address of the API, on four pages: this one, `api.routes_contacts` for who somebody is,
-`api.routes_lists` for the audit log, and `api.routes_operate` for whoever operates it.
+`api.routes_lists` for timelines and the audit log, and `api.routes_operate` for whoever operates it.
 
 Promises: a route does nothing but read its parameters, call the module of its subject and write the answer
 down.

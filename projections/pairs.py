@@ -57,6 +57,7 @@ def create(connection: psycopg.Connection, names: sql.Pair) -> None:
     for revision in sql.revisions():
         for statement in sql.pair(revision, names):
             connection.execute(statement.encode())
+    connection.execute(sql.activity_kinds(names).encode())
     connection.execute(f"update {names.data}.generation set revision = %s".encode(), (sql.revisions()[-1],))
 
 

@@ -195,6 +195,7 @@ def replay(
 cli_engagement.app.command("run-queue")(cli_recompute.run_queue)
 app.command("schedules")(cli_settings.schedules)
 app.command("audit")(cli_activity.audit)
+cli_contact.app.command("activity")(cli_activity.contact_activity)
 
 
 def _register_local() -> None:

@@ -1,6 +1,6 @@
-"""`heed audit`: what people and keys changed, as the API answers it.
+"""`heed contact activity` and `heed audit`: what happened to a contact, and what people and keys changed.
 
-Called by: `streams.cli`, which registers it.
+Called by: `streams.cli`, which registers them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,37 @@ def audit(
 
     found = console.of_api(ask)
     _show(found, "Changes", ("time", "actor", "type", "about", "before", "after"), as_json)
+
+
+def contact_activity(
+    contact_id: str,
+    type_: Annotated[str | None, typer.Option("--type", help="As Email or Contact.")] = None,
+    action: Annotated[str | None, typer.Option(help="As Output or Merge.")] = None,
+    feature: Annotated[str | None, typer.Option(help="As Tracking.")] = None,
+    status: Annotated[str | None, typer.Option(help="Scheduled, Completed, Failed or Cancelled.")] = None,
+    actor: Actor = None,
+    since: Since = None,
+    until: Until = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="As it was at a past instant.")] = None,
+    limit: Limit = 100,
+    after: After = None,
+    as_json: console.Json = False,
+) -> None:
+    """What happened to a contact and to what belongs to it, the newest first."""
+    from api import activity, pages
+
+    given = {"type": type_, "action": action, "feature": feature, "status": status, "actor": actor}
+    query = _query({**given, "from": since, "to": until, "as_of": as_of, "after": after}, limit)
+
+    async def ask(database: Any) -> dict[str, Any]:
+        wanted = pages.read(query, "", activity.cursor)
+        listing, beside = await activity.asked(database, contact_id, query)
+        return await pages.answer(listing, wanted, beside)
+
+    found = console.of_api(ask)
+    merged = f", into which {contact_id} was merged" if "merged_into" in found else ""
+    columns = ("time", "text", "status", "action", "feature", "actor", "subject")
+    _show(found, f"What happened to {found['contact_id']}{merged}", columns, as_json)
 
 
 def _query(given: Mapping[str, str | None], limit: int) -> dict[str, str]:

@@ -30,7 +30,7 @@ import typer.main
 
 from api import routes
 from deploy import postgres
-from schemas import errors, metrics, settings
+from schemas import activity, errors, metrics, settings
 from tests import stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,9 +191,17 @@ def metrics_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("name", ["settings", "metrics"])
+def activity_table() -> str:
+    lines = ["| event type | type | action | feature | text | status |", "|---|---|---|---|---|---|"]
+    for one in activity.KINDS.values():
+        words = (one.type, one.action, one.feature, one.text, one.status)
+        lines.append(f"| `{one.event_type}` | {' | '.join(words)} |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("name", ["settings", "metrics", "activity"])
 def test_what_is_declared_stands_in_a_table(name: str) -> None:
-    wanted = {"settings": settings_table, "metrics": metrics_table}[name]()
+    wanted = {"settings": settings_table, "metrics": metrics_table, "activity": activity_table}[name]()
     head = f"<!-- {name}: checked against schemas/{name}.py -->\n"
     assert f"{head}\n{wanted}\n" in OPERATIONS, f"after {head}stands:\n\n{wanted}"
 

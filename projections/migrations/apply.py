@@ -62,6 +62,7 @@ def _attempt(engine: sqlalchemy.Engine, chosen: settings.Settings) -> bool:
             config.set_main_option("path_separator", "os")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.exec_driver_sql(sql.activity_kinds(sql.LIVE))
             connection.execute(
                 sqlalchemy.text(
                     "update heed_data.generation set live = true, revision = :r "

@@ -15,6 +15,8 @@ from tests import stack
 
 SHADOW = sql.Pair("trial_data", "trial_read")
 VIEWS = {
+    "activity": "contact contact_id time type action feature text status actor event_type source event_id"
+    " subject",
     "contact_engagement": "contact_id date_first_click date_last_click recency frequency volume"
     " volume_last_30 period_months date_calculated",
     "freshness": "projection topic partition as_of log_end log_end_at lag_records lag_seconds owner_state",

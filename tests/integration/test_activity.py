@@ -1,4 +1,4 @@
-"""What people and keys changed, over HTTP and by the command line: one real worker, an API."""
+"""Timelines, and what people and keys changed, over HTTP and by the command line: one real worker, an API."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import json
 import subprocess
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
-from api import audit, pages
+from api import activity, audit, pages
 from deploy.processes import free_ports
 from schemas import topics
 from tests import cluster as clusters
@@ -79,6 +81,7 @@ def cells(items: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{name: "" if value is None else str(value) for name, value in one.items()} for one in items]
 
 
+NOW = datetime.now(UTC).replace(microsecond=0)
 MANY = """
 insert into heed_data.registry
     (subject, key, source, id, type, time, version, digest, accepted, actor, off, data)
@@ -87,6 +90,128 @@ select 'setting:trial', md5('trial' || i)::uuid, 'urn:test', 'trial-' || i, 'set
     md5(i::text)::uuid, now(), 'cli:trial', 0, '{"name": "trial", "value": "x"}'
 from generate_series(%s::int, %s::int) i
 """
+
+
+def told(
+    kind: str, subject: str, data: dict[str, Any], days: float, id: str | None = None
+) -> tuple[str, bytes]:
+    event = {
+        "specversion": "1.0", "id": id or uuid.uuid4().hex, "source": "urn:test", "type": kind,
+        "subject": subject, "time": (NOW - timedelta(days=days)).isoformat(), "data": data,
+    }  # fmt: skip
+    doors = {"mail": topics.EMAIL_ACTIVITY, "page": topics.CUSTOM_EVENTS}
+    return doors.get(kind.partition(".")[0], topics.CONTACT_IDENTITY), json.dumps(event).encode()
+
+
+@pytest.mark.capability("ACT-1", "IDN-5", "LAW-3", "LAW-5")
+def test_a_timeline_over_a_merge_and_back(cluster: clusters.Cluster, api: httpx.Client) -> None:
+    ada, bea, visit = fresh("ada"), fresh("bea"), f"session:{fresh('visit')}"
+    url = {"url": "https://example.org/secret"}
+    sent = [
+        told("mail.sent", f"contact:{ada}", {"mailing_id": "spring"}, 9),
+        told("mail.bounced", f"contact:{ada}", {"mailing_id": "spring", "kind": "soft"}, 8),
+        told("mail.opened", f"contact:{bea}", {"mailing_id": "spring"}, 7),
+        told("mail.opened", f"contact:{bea}", {"mailing_id": "trial", "test": True}, 6),
+        told("page.viewed", visit, url, 5.5),
+        told("mail.clicked", visit, url, 5),
+        told("session.linked", visit, {"contact_id": bea}, 4),
+    ]
+    traffic.send_all(cluster.bootstrap, sent)
+    cluster.settle()
+    path, of_bea = f"/v1/contacts/{ada}/activity", f"/v1/contacts/{bea}/activity"
+    assert [one["text"] for one in whole(api, path, 1)] == ["Mail bounced: spring, soft", "Mail sent: spring"]
+    before = whole(api, of_bea, 9)
+    assert [(one["text"], one["subject"]) for one in before] == [
+        (f"Session linked to contact: {bea}", visit), ("Link clicked", visit),
+        ("Page viewed", visit),
+        ("Mail opened: spring", f"contact:{bea}"),
+    ]  # fmt: skip
+
+    assert api.post(f"/v1/contacts/{bea}/merge", json={"into": ada}).status_code == 200
+    joined = whole(api, path, 2)
+    assert [one["event_type"] for one in joined] == [
+        "contact.merged", "session.linked", "mail.clicked", "page.viewed", "mail.opened", "mail.bounced",
+        "mail.sent",
+    ]  # fmt: skip
+    assert {one["contact_id"] for one in joined} == {ada}
+    assert joined[0]["actor"].startswith("local:")
+    answer = api.get(of_bea).json()
+    assert (answer["contact_id"], answer["merged_into"], answer["items"]) == (ada, ada, joined)
+    assert api.get("/v1/activity", params={"contact": bea}).json() == answer
+    assert sheet(api, path) == cells(joined)
+    assert heed(cluster, "contact", "activity", bea) == answer
+    assert [tuple(one) for one in joined] == [activity.COLUMNS] * 7
+    assert "secret" not in json.dumps(joined)
+    everybody = whole(api, "/v1/activity", 4)
+    assert everybody == whole(api, "/v1/activity", 1_000)
+    assert [one for one in everybody if one["contact_id"] == ada] == joined
+    assert sheet(api, "/v1/activity") == cells(everybody)
+
+    dashboard = cluster.dsn.replace("//heed@", "//heed_dashboard@")
+    with psycopg.connect(dashboard, autocommit=True) as sql:
+        columns = ", ".join(activity.COLUMNS[2:])
+        statement = f"select {columns} from heed_read.activity where contact = %s order by time desc"
+        seen = sql.execute(statement.encode(), (f"contact:{ada}",)).fetchall()
+    assert seen == [tuple(one[name] for name in activity.COLUMNS[2:]) for one in joined]
+
+    then = (NOW - timedelta(days=6.5)).isoformat()
+    past = api.get(of_bea, params={"as_of": then}).json()
+    assert ([one["text"] for one in past["items"]], past["contact_id"]) == (["Mail opened: spring"], bea)
+    assert "merged_into" not in past
+    assert heed(cluster, "contact", "activity", bea, "--as-of", then)["items"] == past["items"]
+
+    assert api.post(f"/v1/contacts/{bea}/unmerge", json={"into": ada}).status_code == 200
+    assert whole(api, of_bea, 9) == before
+    assert [one["event_type"] for one in whole(api, path, 9)] == ["mail.bounced", "mail.sent"]
+
+
+@pytest.mark.capability("ACT-1", "CEE-12", "LAW-5")
+def test_a_deleted_contact_shows_nothing_until_it_is_back(
+    cluster: clusters.Cluster, api: httpx.Client
+) -> None:
+    ada = fresh("ada")
+    path = f"/v1/contacts/{ada}/activity"
+    sent = [
+        told("mail.sent", f"contact:{ada}", {"mailing_id": "spring"}, 9),
+        told("mail.bounced", f"contact:{ada}", {"mailing_id": "spring", "kind": "soft"}, 8),
+        told("contact.deleted", f"contact:{ada}", {}, 1),
+    ]
+    traffic.send_all(cluster.bootstrap, sent)
+    cluster.settle()
+    assert whole(api, path, 9) == []
+    assert len(whole(api, path, 9, as_of=(NOW - timedelta(days=2)).isoformat())) == 2
+    assert api.post(f"/v1/contacts/{ada}/restore").status_code == 200
+    found = whole(api, path, 9)
+    assert [one["text"] for one in found[:2]] == ["Contact restored", "Contact deleted"]
+    assert (found[0]["actor"][:6], found[1]["actor"]) == ("local:", None)
+    for query, types in (
+        ({"type": "Contact"}, ["contact.restored", "contact.deleted"]),
+        ({"action": "Output"}, ["mail.sent"]),
+        ({"feature": "Tracking"}, []),
+        ({"status": "Failed"}, ["mail.bounced"]),
+        ({"status": "Failed", "action": "Output"}, []),
+        ({"actor": "key:none"}, []),
+        ({"from": found[2]["time"], "to": found[1]["time"]}, ["mail.bounced"]),
+    ):  # fmt: skip
+        assert [one["event_type"] for one in whole(api, path, 9, **query)] == types, query
+
+
+@pytest.mark.capability("ACT-1")
+def test_questions_that_cannot_be_answered(api: httpx.Client) -> None:
+    tomorrow = (NOW + timedelta(days=1)).isoformat()
+    wrong = [{"type": "Mail"}, {"status": "completed"}, {"as_of": tomorrow}, {"from": "today"}]
+    wrong += [{"after": "bm8"}, {"limit": "1001"}, {"format": "csv", "limit": "5"}, {"actor": "a\n"}]
+    for query in wrong:
+        for path in ("/v1/contacts/ada/activity", "/v1/activity"):
+            answer = api.get(path, params=query)
+            assert (answer.status_code, answer.json()["title"]) == (
+                400, "A parameter or header is not what the route takes",
+            )  # fmt: skip
+    for path in ("/v1/contacts/a@b/activity", "/v1/activity?contact=a@b"):
+        assert api.get(path).status_code == 404
+    assert api.get("/v1/contacts/nobody-yet/activity").json() == {
+        "contact_id": "nobody-yet", "items": [], "next": None,
+    }  # fmt: skip
 
 
 @pytest.mark.capability("ACT-2")

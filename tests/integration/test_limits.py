@@ -146,11 +146,11 @@ LIMITS = {
         "400 wrong-parameter",
         limits.page("/v1/engagement", engagement_list.LARGEST_PAGE),
     ),
-    "page-audit": limits.Limit(
-        "lines on a page of `GET /v1/audit`",
+    "page-activity": limits.Limit(
+        "lines on a page of `GET /v1/activity` and `GET /v1/audit`",
         f"{pages.LARGEST_PAGE:,}",
         "400 wrong-parameter",
-        limits.page("/v1/audit", pages.LARGEST_PAGE),
+        limits.page("/v1/activity", pages.LARGEST_PAGE),
     ),
     "page-parked": limits.Limit(
         "records on a page of `GET /v1/parked`",
