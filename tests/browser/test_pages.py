@@ -108,8 +108,9 @@ def test_no_page_is_wider_than_a_phone(served: Served, visit: watching.Visit, wi
     for path in (*READ, *OPEN):
         page.goto(path)
         assert looks.too_wide(page) == 0, path
-    page.goto("/console/contacts")
-    assert page.locator(".scroll").evaluate("e => e.scrollWidth > e.clientWidth") is (width == 320)
+    if width == 320:  # what is wider scrolls by itself
+        page.goto("/console/contacts")
+        assert page.locator(".scroll").evaluate("e => e.scrollWidth > e.clientWidth")
 
 
 def test_the_focus_goes_through_all_in_order_and_is_seen(served: Served, visit: watching.Visit) -> None:
