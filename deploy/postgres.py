@@ -47,6 +47,7 @@ SETTINGS: Mapping[str, str] = {
 # Not a superuser: what Heed does, it does with the rights of an owner, who may make the role of dashboards.
 CREATE_ROLE = f"create role {ROLE} login createrole createdb"
 CREATE_DATABASE = f"create database {DATABASE} owner {ROLE}"
+RECOVERING = "FATAL:  the database system is "  # starting up, or not yet accepting connections
 INITDB = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
@@ -109,7 +110,11 @@ class Postgres:
             )
 
     def wait(self, timeout: float = 60) -> None:
-        """Waits until the server takes connections, then makes role and database. Raises errors.Away."""
+        """Waits until the server takes connections, then makes role and database.
+
+        One that says that it is recovering, as after a kill, is waited for as long as it does. Raises
+        errors.Away when it ends or stays silent.
+        """
         until = time.monotonic() + timeout
         while True:
             try:
@@ -118,6 +123,8 @@ class Postgres:
                 return
             except psycopg.OperationalError as error:
                 trouble = str(error).strip().splitlines()[-1]
+                if RECOVERING in str(error):
+                    until = time.monotonic() + timeout
             if time.monotonic() > until:
                 told = f"{trouble} (see {self.log})"
                 raise errors.Away(f"PostgreSQL did not answer within {timeout:.0f} s: {told}")

@@ -28,7 +28,7 @@ def mortal(mortals: stack.Servers) -> stack.Servers:
     for server in (mortals.kafka, mortals.postgres):
         if server.process is None or server.process.poll() is not None:
             server.start()
-            server.wait()
+        server.wait()  # it may still be recovering from what the test before did to it
     stack.recreate_topics(mortals.bootstrap, all_topics(stack.HOMES))
     return mortals
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -122,10 +123,19 @@ def _told(id: Any) -> datetime | None:
 
 def _storable(event: dict[str, Any], schema: dict[str, Any]) -> bool:
     """Whether what is kept of it holds neither NUL nor half of a surrogate pair."""
-    declared = schema["$defs"][event["type"]]["properties"]
-    data = event.get("data") or {}
-    kept = [event["id"], event["source"], *(data[name] for name in declared if name in data)]
-    return not any(isinstance(one, str) and re.search("[\0\ud800-\udfff]", one) for one in kept)
+    kept = _declared(event.get("data") or {}, {"$ref": f"#/$defs/{event['type']}"}, schema["$defs"])
+    return not any(re.search("[\0\ud800-\udfff]", one) for one in [event["id"], event["source"], *kept])
+
+
+def _declared(value: Any, schema: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
+    """The texts in what is declared, however deep; what is not is ignored, and may hold anything."""
+    schema = known[schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, one in schema.get("properties", {}).items():
+            if name in value:
+                yield from _declared(value[name], one, known)
 
 
 @functools.cache
