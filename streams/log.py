@@ -200,5 +200,7 @@ class reading:  # noqa: N801 - used as a function
 
     async def _stop(self) -> None:
         # aiokafka cancels its tasks and awaits them: one that has not begun yet would cancel us.
-        await asyncio.sleep(0)
-        await self._consumer.stop()
+        try:
+            await asyncio.sleep(0)
+        finally:
+            await self._consumer.stop()
