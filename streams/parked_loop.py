@@ -70,6 +70,7 @@ class ParkedLoop(server_loop.ServerLoop):
         self._claims: dict[int, int] = {}
         self._unread: Places = set()  # claimed, and not yet looked through for what can be read by now
         self._expired = float("-inf")
+        self._expired_of: Places = set()
 
     def connect(self) -> psycopg.Connection:
         return database.connect(
@@ -133,13 +134,13 @@ class ParkedLoop(server_loop.ServerLoop):
         """Delete a step of what is older than it may be; whether there may be more."""
         now = time.monotonic()
         places = {place for place in places if place[0] in EXPIRES}
-        if not places or now - self._expired < EXPIRY_SECONDS:
+        if places <= self._expired_of and now - self._expired < EXPIRY_SECONDS:
             return False
         reasons = parked.expire(connection, places, self._days)
         for reason in reasons:
             metrics.PARKED_EXPIRED.labels(reason=reason).inc()
         if len(reasons) < parked.AT_ONCE:
-            self._expired = now
+            self._expired, self._expired_of = now, places
             return False
         return True
 
