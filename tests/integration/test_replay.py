@@ -67,7 +67,7 @@ class Dashboard:
 
 @contextmanager
 def load(cluster: clusters.Cluster, seed: int, count: int, rate: float) -> Iterator[traffic.Traffic]:
-    sent = generator.seeded(seed, count, now=datetime.now(UTC), name=f"replay-{seed}-").sent
+    sent = generator.seeded(seed, count, contacts=400, now=datetime.now(UTC), name=f"replay-{seed}-").sent
     with traffic.Traffic(cluster.bootstrap, sent, rate=rate) as told:
         yield told
         told.finish()
