@@ -23,7 +23,7 @@ from confluent_kafka.admin._scram import (
 from deploy.kafka import Kafka
 from deploy.processes import LOOPBACK, free_ports
 from schemas import topics
-from tests import certificates
+from tests import certificates, keyring
 
 USER = "heed"
 STRANGER = "stranger"  # has a password, and no rights
@@ -80,6 +80,7 @@ class Secured:
             "HEED_KAFKA_CA_FILE": str(self.authority.file),
             "HEED_KAFKA_USER": USER,
             "HEED_KAFKA_PASSWORD": self.password,
+            "HEED_MASTER_KEY": keyring.MASTER_TEXT,
             **env,
         }
 
