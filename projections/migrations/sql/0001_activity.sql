@@ -15,8 +15,8 @@ create table {data}.activity_kind (
 );
 comment on table {data}.activity_kind is 'Which types of facts are activities, and what they are called: a copy of schemas/activity.py.';
 
--- For what happened to everybody, newest first.
-create index fact_by_time on {data}.fact (time desc);
+-- No index of facts by time: with one, a plan made while `fact` is small reads all of it for every contact
+-- that is folded, since every fact is dated before 'infinity'. What happened to everybody is read without.
 create index registry_by_time on {data}.registry (time desc) where target is not null;
 
 -- The contacts among what belongs to a contact at an instant, itself included: nothing else is deleted or
