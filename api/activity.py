@@ -7,7 +7,7 @@ of T: what was dated until then, by today's knowledge (LAW-5). The newest comes 
 greatest key of the fact (BLAKE2b-128 of source, NUL, id, under which the tables keep it).
 
 Limits: at most `servers.BOUNDED_SECONDS` a page. A page costs as much as reading the contact's facts from an
-index, however far behind it lies; that of all contacts as much as is between its first and its last line.
+index, however far behind it lies; that of all contacts as much as reading every fact.
 
 Routes of `api.routes_lists`; `heed contact activity` asks the same.
 """

@@ -18,6 +18,17 @@ STAGED = """
 insert into incoming select 'contact:' || g, md5(g::text)::uuid, 's', g::text, 'mail.clicked', now(), 1,
     md5(g::text)::uuid, now(), false, 0, g, 'm', null, '{}' from generate_series(1, 8000) g
 """
+FACTS = """
+insert into fact select 'contact:c' || g % 5000, md5(g::text)::uuid, 's', g::text, 'mail.clicked',
+    now() - g * interval '1 s', 1, md5(g::text)::uuid, now(), false, 0, g, 'm', null, repeat('x', 400)
+from generate_series(1, 100000) g
+"""
+LINKS = """
+insert into registry select 'session:s' || g, md5(g::text)::uuid, 's', g::text, 'session.linked',
+    now() - g * interval '1 s', 1, md5(g::text)::uuid, now(), null, g, 'contact:c' || g, null,
+    to_jsonb(repeat('x', 400))
+from generate_series(1, 100000) g
+"""
 
 
 @pytest.fixture
@@ -70,10 +81,7 @@ def _touched(connection: psycopg.Connection, since: datetime) -> int:
     """Pages that a look for due rows touches."""
     asked = engagement.DUE.replace("%(homes)s", HOMES).replace("%(since)s", f"'{since.isoformat()}'")
     asked = asked.replace("%(at)s", "'2026-01-01 00:00:19+00'").replace("%(most)s", "1000")
-    found = connection.execute(f"explain (analyze, buffers, format json) {asked}".encode()).fetchone()
-    assert found is not None
-    plan = found[0][0]["Plan"]
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    return _pages(connection, asked)
 
 
 def test_a_look_begins_where_the_last_one_ended_and_at_the_start_from_time_to_time() -> None:
@@ -100,3 +108,36 @@ def test_counting_conflicts_looks_each_fact_up(connection: psycopg.Connection) -
             assert "Hash" not in plan and "Merge" not in plan, plan
             assert "fact_once" in plan, plan
             assert connection.execute(facts.CONFLICTING).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "grown", [False, True], ids=["planned while it is small", "planned when it has grown"]
+)
+@pytest.mark.parametrize(
+    ("table", "filled", "asked"),
+    [
+        ("fact", FACTS, "select * from engagement_at(array['c5'], now(), 'infinity')"),
+        ("registry", LINKS, "select link_at('session:s5', 'infinity')"),
+    ],
+)
+def test_one_contact_reads_what_is_its_own_alone(
+    connection: psycopg.Connection, table: str, filled: str, asked: str, grown: bool
+) -> None:
+    """By a table that nobody has analysed yet: an index by time then was read whole for every contact."""
+    with connection:
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        connection.execute(f"alter table {table} set (autovacuum_enabled = off)".encode())
+        connection.execute(f"prepare asked as {asked}".encode())
+        if not grown:
+            connection.execute("execute asked")
+        connection.execute(filled)
+        connection.execute("execute asked")  # what is planned inside of a function is planned now
+        assert _pages(connection, "execute asked") < 60
+
+
+def _pages(connection: psycopg.Connection, statement: str) -> int:
+    """Pages that a statement touches."""
+    found = connection.execute(f"explain (analyze, buffers, format json) {statement}".encode()).fetchone()
+    assert found is not None
+    plan = found[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -131,7 +131,7 @@ cross join lateral {read}.activity_of_subject(a.subject) s
 where starts_with(a.contact, 'contact:') and (c.behaviour or not k.behaviour)
     and (select {read}.of_this_snapshot(bool_or(g.live)) from {data}.generation g);
 
-comment on view {read}.activity is 'The timeline: what happened to each contact, with what belongs to it. Ask for one contact, or for a short span of time.';
+comment on view {read}.activity is 'The timeline: what happened to each contact, with what belongs to it. Ask for one contact: what happened to everybody is no index''s.';
 comment on column {read}.activity.contact is 'The contact with contact: before its id; to be filtered by, since an index serves it.';
 comment on column {read}.activity.contact_id is 'The contact''s id, as in contact_engagement.';
 comment on column {read}.activity.time is 'When it happened (UTC).';
