@@ -46,6 +46,7 @@ from streams import (
 
 LANES = 2
 ADVICE_SECONDS = 2.0
+JOIN_SECONDS = 1.0
 STOP_SECONDS = 8.0
 BEHIND_SECONDS = 10.0  # how long a log end below our position is a broker's stammer, not a replaced topic
 
@@ -159,18 +160,21 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, stopped.set)
         stop = asyncio.create_task(stopped.wait())
-        starting = asyncio.create_task(self._start())
-        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        starting, joining = asyncio.create_task(self._start()), asyncio.create_task(self._join())
+        await asyncio.wait([starting, joining, stop], return_when=asyncio.FIRST_COMPLETED)
+        if joining.done():
+            process.die(joining.exception() or RuntimeError("nobody looks after the group"))
         if not starting.done():
             process.leave("stopped while starting: nothing was under way")
         starting.result()
         tending, crashed = asyncio.create_task(self._tend()), asyncio.create_task(self._crashed())
-        await asyncio.wait([stop, tending, crashed], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stop, joining, tending, crashed], return_when=asyncio.FIRST_COMPLETED)
         if crashed.done():
             process.die(crashed.result())
-        if tending.done():
-            process.die(tending.exception() or RuntimeError("nobody tends the worker"))
-        tending.cancel()
+        for one in (joining, tending):
+            if one.done():
+                process.die(one.exception() or RuntimeError("nobody tends the worker"))
+            one.cancel()
         await self._stop()
 
     async def _start(self) -> None:
@@ -226,6 +230,14 @@ class Worker:
             self._doubt_shorter_log(nexts)
             if nexts:
                 await self._consumer().advise(nexts)
+
+    async def _join(self) -> None:
+        """Whatever error Kafka answers a join with: the next one may do."""
+        while True:
+            await asyncio.sleep(JOIN_SECONDS)
+            error = await self._consumer().group_error()
+            if error is not None:
+                structlog.get_logger().warning("joining the group again", error=process.told(error))
 
     def _readers(self) -> tuple[tuple[str, Sequence[lanes.Lane]], ...]:
         return (

@@ -119,6 +119,18 @@ class Thread(driver.AIOKafkaConsumerThread):
         """Tell Kafka how far we are, for lag tools; whether it listens does not matter."""
         await self.call_thread(self._advise, offsets)
 
+    async def group_error(self) -> Exception | None:
+        """What the group's routine met and will not go on from before somebody has asked for it, once."""
+        found: Exception | None = await self.call_thread(self._group_error)
+        return found
+
+    async def _group_error(self) -> Exception | None:
+        try:
+            self._ensure_consumer()._coordinator.check_errors()
+        except aiokafka.errors.KafkaError as error:
+            return cast("Exception", error)
+        return None
+
     async def _advise(self, offsets: Mapping[TP, int]) -> None:
         consumer = self._ensure_consumer()
         held = consumer.assignment()
@@ -147,6 +159,10 @@ class Consumer(driver.Consumer):
     async def advise(self, offsets: Mapping[TP, int]) -> None:
         """Tell Kafka how far the lanes are, for lag tools."""
         await cast("Thread", self._thread).advise(offsets)
+
+    async def group_error(self) -> Exception | None:
+        """An error of the consumer group that stands in its way until it was asked for here."""
+        return await cast("Thread", self._thread).group_error()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """On every assignment: lanes claim what is theirs; no fetch comes before their seek."""

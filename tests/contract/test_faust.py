@@ -68,6 +68,8 @@ SOURCES = {
     default_records._DefaultRecordBatchPy.__next__: "f58b6d4a362696bb",
     util.decode_varint_py: "a36d5b6f7518fed6",
     group_coordinator.GroupCoordinator._heartbeat_routine: "40df47db367dd341",
+    group_coordinator.GroupCoordinator.check_errors: "856ae8e2ecfa061a",
+    group_coordinator.GroupCoordinator._push_error_to_user: "087313db00b7ee45",
     driver.AIOKafkaConsumerThread._create_worker_consumer: "936e53aab137bb69",
     driver.AIOKafkaConsumerThread.getmany: "4d24d3cd32851e55",
     driver.AIOKafkaConsumerThread._fetch_records: "dcc2d96f49713c19",
