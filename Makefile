@@ -32,8 +32,8 @@ down: $(READY) ## Stop what `make up` started; the data stays
 watch: $(READY) ## Start Prometheus, with Heed's alerts, over the running stack; Ctrl-C stops
 	@exec $(RUN) -m deploy.watch
 
-test: check ## Check, then run every test but the slow ones, on real servers
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+test: check ## Check, then run every test but the slow ones, on real servers, in two halves side by side
+	$(RUN) -m pytest -n 2 -m "not slow" $(ARGS)
 
 check: $(READY) ## Format, lint, strict types, import contracts, tidiness
 	$(BIN)/ruff format --check

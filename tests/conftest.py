@@ -7,11 +7,12 @@ for each test; `launch` ends what it started. `make capabilities` is answered by
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from schemas.topics import all_topics
-from tests import capabilities, stack
+from tests import capabilities, halves, stack
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(capabilities.Recorder(config), "heed-capabilities")
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(halves.GivesWay(), "heed-halves")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> halves.Halves:
+    return halves.Halves(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def test_a_gzip_bomb_is_stopped_at_the_limit() -> None:
         gzip.compress(b"whole") + b"rest",
         gzip.compress(b"x" * 999)[:20],
     ],
+    ids=["empty", "none", "cut short", "more after it", "cut in its header"],
 )
 def test_broken_gzip_is_a_400(body: bytes) -> None:
     with pytest.raises(problems.Problem) as caught:

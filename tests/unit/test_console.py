@@ -64,7 +64,7 @@ def test_every_page_has_its_guard_and_its_scope() -> None:
     assert shown == read
 
 
-@pytest.mark.parametrize(("method", "path", "scope"), [one for one in PAGES if one[1] not in OPEN])
+@pytest.mark.parametrize(("method", "path", "scope"), sorted(one for one in PAGES if one[1] not in OPEN))
 def test_without_a_session_every_page_is_the_one_to_log_in_on(
     world: World, method: str, path: str, scope: str
 ) -> None:
