@@ -1,4 +1,5 @@
-"""What the tables hold before a run: a million contacts, their facts of fourteen months, their rows.
+"""What the tables hold before a run: a million contacts with a key each, their facts of fourteen months,
+their rows.
 
 Promises: facts of a contact lie scattered over the table, as they do where they came in over months; of
 each contact's facts 65 % are deliveries, 20 % opens, 15 % clicks, of 400 mailings; rows are what
@@ -44,6 +45,15 @@ from (
         from generate_series(%(first)s::bigint, %(last)s::bigint) i
     ) a
 ) b
+"""
+# Purpose: the one key of each contact; a fold looks for it and never opens anything.
+KEYS = """
+insert into heed_ops.data_key (kid, subject, wrapped, master, destroyed, off)
+select subject || '#' || repeat('0', 16), subject, decode(md5(subject) || md5(kid), 'hex'), 'bench', false, -1
+from (
+    select 'contact:c' || lpad(i::text, 7, '0') as subject, i::text as kid
+    from generate_series(0, %s - 1) i
+) a order by subject
 """
 COUNTERS = """
 create schema if not exists bench authorization heed;
@@ -97,6 +107,8 @@ def fill(connection: psycopg.Connection, facts: int, homes: int) -> None:
         connection.execute(definition.encode())
         say(f"index {name}", began)
     connection.execute("vacuum analyze heed_data.fact")
+    connection.execute(KEYS, (contacts(facts),))
+    connection.execute("vacuum analyze heed_ops.data_key")
     _rows(connection, contacts(facts), homes, began)
     connection.execute(COUNTERS)
     connection.execute(

@@ -31,6 +31,8 @@ class Lean(msgspec.Struct, gc=False):
     digest: str
     accepted: str
     data: msgspec.Raw
+    sealed: str
+    kid: str
 
 
 class Mailing(msgspec.Struct, gc=False):
@@ -42,8 +44,9 @@ _mailing = msgspec.json.Decoder(Mailing).decode
 
 FACT_EACH = """
 insert into fact (subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing,
-    data)
-values (%s, %s, %s, %s, %s, %s, 1, %s, %s, false, %s, %s, %s, %s) on conflict (subject, key) do nothing
+    data, sealed, kid)
+values (%s, %s, %s, %s, %s, %s, 1, %s, %s, false, %s, %s, %s, %s, %s, %s)
+on conflict (subject, key) do nothing
 """
 
 
@@ -63,7 +66,7 @@ class Engagement(sinks.Sink):
             lines.append((subject, key, (
                 f"{subject}\t{key}\t{fact.source}\t{fact.id}\t{fact.type}\t{fact.time}\t1\t{fact.digest}\t"
                 f"{fact.accepted}\tf\t{record.partition}\t{record.offset}\t{_mailing(data).mailing_id}\t"
-                f"\\N\t{data.decode()}\t\\N\t\\N\n"
+                f"\\N\t{data.decode()}\t{fact.sealed}\t{fact.kid}\n"
             )))  # fmt: skip
             homes[subject[8:]] = record.partition
         return "".join([line for _, _, line in sorted(lines)]).encode(), homes
@@ -83,7 +86,8 @@ class Engagement(sinks.Sink):
         data = bytes(fact.data)
         key = blake2b(f"{fact.source}\0{fact.id}".encode(), digest_size=16).hexdigest()
         values = (fact.subject, key, fact.source, fact.id, fact.type, fact.time, fact.digest, fact.accepted,
-                  record.partition, record.offset, _mailing(data).mailing_id, data.decode())  # fmt: skip
+                  record.partition, record.offset, _mailing(data).mailing_id, data.decode(), fact.sealed,
+                  fact.kid)  # fmt: skip
         named = {"contacts": [fact.subject[8:]], "homes": [record.partition], "at": datetime.now(UTC)}
         with connection.transaction():
             connection.execute(FACT_EACH, values)

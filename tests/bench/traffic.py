@@ -89,7 +89,7 @@ def facts(kind: str, count: int, seed: int, homes: int, among: int = prefill.CON
             raw, at=now, door="email-activity", homes=homes, ahead=timedelta(minutes=5), secret=keyring.SECRET
         )
         assert isinstance(outcome, admission.Admitted), outcome
-        made.append((subject.encode(), outcome.partition, outcome.value))
+        made.append((subject.encode(), outcome.partition, keyring.sealed(outcome).value))
     return made
 
 
