@@ -52,6 +52,11 @@ select coalesce(max(case when n_distinct < 0 then -n_distinct * c.reltuples else
 from pg_stats s, pg_class c
 where (s.schemaname, s.tablename, s.attname) = (%s, 'fact', 'subject') and c.oid = 'fact'::regclass
 """
+# Purpose: a row that somebody else's fact changed, and that is not looked at before the swap, does not know
+# when it runs out.
+NUDGED: Final = """
+select exists (select from nudge where error is null and retry_at <= statement_timestamp())
+"""
 UNSETTLED: Final = """
 select exists (select from recalculation_cause where not finished)
     or exists (select from recalculation where error is null)
@@ -122,6 +127,8 @@ class Pair:
             self._follow(batch)
         for name in ends:
             self._moves[name].start = self._moves[name].end
+        while self.connection.execute(NUDGED).fetchall() == [(True,)]:
+            self._follow(records.Decoded())
 
     def is_settled(self) -> bool:
         """Whether nobody waits here to be computed anew."""

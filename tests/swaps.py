@@ -52,7 +52,9 @@ class Stand:
         pair.claim()
         standing = pair.read_to()
         spans = {
-            name: self.log.span(name, standing[name], end - standing[name]) for name, end in bounds.items()
+            name: self.log.span(name, standing[name], end - standing[name])
+            for name, end in bounds.items()
+            if end > standing[name]
         }
         every = [record for span in spans.values() for record in span.records]
         told = [record for record in every if record.topic == topics.FACTS]

@@ -15,7 +15,7 @@ import pytest
 from projections import positions, recalculation, registry, swap
 from streams import refill
 from tests import swaps
-from tests.laws import test_recalculation, world
+from tests.laws import generator, test_recalculation, world
 
 
 @pytest.fixture
@@ -217,10 +217,36 @@ def test_what_runs_out_by_a_rule_that_changed_since_is_told_of_once(
     assert commands(stand, "soon") == 1
 
 
+@pytest.mark.parametrize("returns", [False, True], ids=["replay", "return"])
+def test_what_runs_out_of_a_contact_that_got_more_is_told_of_once(stand: swaps.Stand, returns: bool) -> None:
+    """By a merge that came in while the pair followed: nobody's nudge is left for after the swap."""
+    stand.log.tell(world.click(swaps.NOW - timedelta(days=360), "gone"))
+    stand.worker.advance()
+    stand.build()
+    if returns:
+        stand.swap()
+    merged = generator.Told("contact.merged", "gone", swaps.NOW, "l", to="c0")
+    decide(stand, world.encode(generator.envelope(merged, swaps.NOW)))
+    for _ in range(2):  # one looks at the nudge
+        stand.worker.advance()
+    if returns:
+        swaps.back(stand)
+    else:
+        stand.swap()
+    assert stand.ask("select from heed_data.nudge") == []
+    expire(stand)
+    assert (commands(stand, "c0"), commands(stand, "gone")) == (1, 0)
+
+
 def change(stand: swaps.Stand, months: int) -> None:
-    """The registry's owner folds another period, and puts everyone into the queue."""
+    """Another period is decided, and everyone is put into the queue."""
+    decide(stand, test_recalculation.months(months))
+
+
+def decide(stand: swaps.Stand, told: bytes) -> None:
+    """The registry's owner folds a record, the first of its topic."""
     stand.log.entries[registry.TP], stand.log.ends[registry.TP] = [], 0
-    stand.log.append(*registry.TP, test_recalculation.months(months))
+    stand.log.append(*registry.TP, told)
     connection = stand.worker.fuse.real
     held = positions.claim(connection, registry.READER, "w0", {registry.TP: 0})[registry.TP]
     batch = registry.decode(stand.log.span(registry.TP, 0).records)
