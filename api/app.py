@@ -43,6 +43,7 @@ from litestar.types import (
 from api import (
     auth,
     bodies,
+    erased,
     event_trace,
     ingest,
     operations,
@@ -126,11 +127,11 @@ def create_app(
     database = servers.Database(chosen.postgres)
     ahead = timedelta(seconds=chosen.ahead_seconds)
     walks = parked.Walks(log, chosen.postgres, homes=chosen.homes, ahead=ahead, keys=held)
-
     readiness = operations.Readiness(log, database, chosen.homes)
     required = chosen.keys == "required" or not _is_loopback(chosen.api_host)
     callers = auth.Keys(database, log, required=required, rate=chosen.key_requests_per_second)
     flows = flow.Flow(database)
+    gone = erased.Erased(database)
 
     @contextlib.asynccontextmanager
     async def connected(_: Litestar) -> AsyncIterator[None]:
@@ -138,13 +139,13 @@ def create_app(
         dog.start()
         try:
             async with log, database, callers, flows:
-                watching = asyncio.create_task(readiness.watch())
-                opening = asyncio.create_task(_opened(held, kafka, log))
+                ways = (readiness.watch(), _opened(held, kafka, log), gone.watch())
+                beside = [asyncio.create_task(way) for way in ways]
                 try:
                     yield
                 finally:
-                    watching.cancel()
-                    opening.cancel()
+                    for task in beside:
+                        task.cancel()
                     await walks.stop()
         finally:
             dog.stop()
@@ -161,7 +162,7 @@ def create_app(
         debug=False,
     )
     app.state.parts = routing.Parts(
-        ingest.Ingest(log, database, chosen.homes, ahead, held),
+        ingest.Ingest(log, database, chosen.homes, ahead, held, gone),
         log,
         database,
         readiness,

@@ -4,7 +4,8 @@ Promises: each route has one scope; a request without a key that is taken is 401
 403, over its rate 429, and the answer says only that. A key's facts are read from the registry every
 `LOOK_SECONDS`; while the database is away, what was last read holds. A registry that stands further back than
 this process has seen it, or than the log said at its start, is not believed as long as the log reaches that
-far: a restored backup does not revive a revoked key. With `HEED_KEYS=optional`, on loopback only, nobody is
+far: a restored backup does not revive a revoked key, and nothing is told from it before it is known again who
+is erased (`check_standing`). With `HEED_KEYS=optional`, on loopback only, nobody is
 asked for a key as long as none was ever created; who changes something then is told by his account on this
 machine (`api.callers`). Until the database has said whether there is one, such a process takes events alone.
 Limits: rates are counted in this process. `ingest:public` keys can be made; the routes that take them come
@@ -58,6 +59,7 @@ ROUTES: Final = {
     ("DELETE", "/v1/contacts/{id}"): ACCESS,
     ("POST", "/v1/contacts/{id}/restore"): ACCESS,
     ("POST", "/v1/contacts/{id}/consent"): ACCESS,
+    ("POST", "/v1/contacts/{id}/erase"): ADMINISTER,
     ("POST", "/v1/contacts/{id}/merge"): ACCESS,
     ("POST", "/v1/contacts/{id}/unmerge"): ACCESS,
     ("POST", "/v1/sessions"): ACCESS,
@@ -104,6 +106,7 @@ CHANGING: Final = frozenset({
 INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}
 
 _READ: Final = sa.text(keys.READ)
+_BEHIND: Final = "The registry is read first: nothing is told before it is known who was erased since."
 _log = structlog.get_logger("api")
 
 
@@ -140,6 +143,7 @@ class Keys:
         self._database, self._log, self._required = database, log, required
         self._rate, self._clock = rate, clock
         self._seen: int | None = None
+        self._behind = False
         self._known: dict[str, keys.Key] | None = None
         self._any = False
         self._told = asyncio.Event()  # the database has said whether there is a key
@@ -169,7 +173,8 @@ class Keys:
         if stands < self._seen:
             # A log that was written anew (`heed topics refill`) may never come to where the lost one ended.
             self._seen = min(self._seen, await self._log.end_of_registry())
-        if stands < self._seen:
+        self._behind = stands < self._seen
+        if self._behind:
             return
         self._seen = stands
         self._known = {one.hash: one for one in found if one.taken}
@@ -198,6 +203,11 @@ class Keys:
             raise problems.Problem(problems.WRONG_SCOPE, f"{problems.WRONG_SCOPE.title}.")
         self._count(key)
         return f"key:{key.id}"
+
+    def check_standing(self, scope: str) -> None:
+        """Raises `Problem` (503) for whoever would read tables that stand further back than they did."""
+        if self._behind and scope not in (OPEN, INGEST):
+            raise problems.Problem(problems.WORKERS_BEHIND, _BEHIND)
 
     def named(self, hashed: str) -> keys.Key | None:
         """The key of this hash, if it is taken."""
@@ -255,6 +265,7 @@ async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], route: 
     scope = ROUTES.get(name, ADMINISTER)
     client = connection.scope.get("client")
     actor = known.judge(connection.headers.get("authorization"), scope, client)
+    known.check_standing(scope)
     if actor == NOBODY and name in CHANGING:
         actor = callers.account(client)
     connection.state.actor = actor

@@ -101,9 +101,11 @@ def well_formed(contact: str) -> str:
 async def root_of(database: servers.Database, contact: str, as_of: datetime | None = None) -> str:
     """Whose a contact is, now or at a past instant.
 
-    Raises `Problem` for an ill-formed id and for an instant that is yet to come, `errors.Away`.
+    Raises `Problem` for an ill-formed id, for one that is erased and for an instant that is yet to come;
+    `errors.Away`.
     """
     well_formed(contact)
+    await in_force.refuse_erased(database, identity.CONTACT + contact)
     if as_of is None:
         (found,) = await database.rows(ROOT, contact=contact)
     else:

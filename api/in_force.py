@@ -32,11 +32,29 @@ select exists (select from heed_data.registry where subject = :subject and key =
 """)
 
 
+_ERASED: Final = sa.text("""
+select subject from heed_data.erased where subject = any(cast(:subjects as text[]))
+""")
+
+
+async def erased(database: servers.Database, subjects: Sequence[str]) -> set[str]:
+    """Those of these subjects that are erased; raises `errors.Away`."""
+    return {one["subject"] for one in await database.rows(_ERASED, subjects=list(subjects))}
+
+
+async def refuse_erased(database: servers.Database, *subjects: str) -> None:
+    """Raises `Problem` (410) when one of these is erased, `errors.Away`."""
+    if await erased(database, subjects):
+        raise problems.Problem(problems.ERASED, "It is erased: nothing is known or kept of it any more.")
+
+
 async def tell(database: servers.Database, log: telling.Way, *entries: telling.Entry) -> list[dict[str, Any]]:
     """Tell of these and wait until they hold; answers the source and id of each.
 
-    Raises `Problem` when their owner takes too long, `errors.Away`.
+    Raises `Problem` for a subject that is erased, and when their owner takes too long; `errors.Away`.
     """
+    if entries:
+        await refuse_erased(database, *(entry.subject for entry in entries))
     told = [entry if entry.id else dataclasses.replace(entry, id=str(compat.uuid7())) for entry in entries]
     if told:
         await telling.append(log, told)

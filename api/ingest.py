@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,9 +58,16 @@ class Ingest:
     """Takes the events of requests to the log; one a process, since it counts the bytes that wait."""
 
     def __init__(
-        self, log: servers.Log, database: servers.Database, homes: int, ahead: timedelta, keys: vault.Vault
+        self,
+        log: servers.Log,
+        database: servers.Database,
+        homes: int,
+        ahead: timedelta,
+        keys: vault.Vault,
+        erased: Container[str] = (),
     ) -> None:
         self._log, self._database = log, database
+        self._erased = erased
         self._vault = keys
         self._homes = homes
         self._ahead = ahead
@@ -107,7 +114,10 @@ class Ingest:
             found = admission.admit(
                 raw, at=at, door=None, homes=self._homes, ahead=self._ahead, secret=secret, fill=named
             )
-            if isinstance(found, admission.Admitted):
+            if (found.subject or "") in self._erased:
+                metrics.REFUSED.labels(errors.Reason.ERASED).inc()
+                outcomes.append(Outcome(found.id, "refused", errors.Reason.ERASED, judge.ERASED))
+            elif isinstance(found, admission.Admitted):
                 outcomes.append(Outcome(found.id, "accepted"))
                 taken.append(found)
             elif found.reason in admission.PARKED_BY_HTTP and found.door is not None:

@@ -48,6 +48,7 @@ async def link(
 
     Answers what was told: nothing, where it holds. Raises `Problem`, `errors.Away`.
     """
+    await in_force.refuse_erased(database, _target(contact))
     (found,) = await database.rows(HOLDS, subject=subject, target=_target(contact))
     if found["holds"]:
         return []

@@ -36,20 +36,27 @@ def paths() -> dict[str, Any]:
     create = body(
         {"type": "object", "properties": {"session_id": given}, "additionalProperties": False}, required=False
     )
+    whole = {"type": "boolean", "description": "Of a merged contact: erase all of the contact it belongs to"}
+    why = {"type": "string", "maxLength": 256, "description": "Kept with who asked for it"}
+    erase = {"type": "object", "properties": {"why": why, "whole": whole}, "additionalProperties": False}
     return {
         "/v1/contacts/{id}": {
-            "get": operation("What is known of a contact", ref("Contact"), [CONTACT_ID], 404, 503),
-            "delete": operation("Delete a contact", ref("Deleted"), [CONTACT_ID], 404, 503),
+            "get": operation("What is known of a contact", ref("Contact"), [CONTACT_ID], 404, 410, 503),
+            "delete": operation("Delete a contact", ref("Deleted"), [CONTACT_ID], 404, 410, 503),
         },
         "/v1/contacts/{id}/restore": _post("Restore a deleted contact", "Deleted"),
         "/v1/contacts/{id}/consent": _post("Record a contact's consent", "Consent", level),
+        "/v1/contacts/{id}/erase": {
+            "post": operation("Erase all of a contact", ref("Erased"), [CONTACT_ID], 404, 409, 503)
+            | body(erase, required=False)
+        },
         "/v1/contacts/{id}/merge": _post("Merge a contact into another", "BelongsTo", into),
         "/v1/contacts/{id}/unmerge": _post(
             "Take back every standing merge of a contact into another", "BelongsTo", into
         ),
         "/v1/sessions": {"post": operation("Create a session", ref("SessionTold"), [_KEY], 503) | create},
         "/v1/sessions/{id}": {
-            "get": operation("What is known of a session", ref("Session"), [CONTACT_ID], 404, 503)
+            "get": operation("What is known of a session", ref("Session"), [CONTACT_ID], 404, 410, 503)
         },
         "/v1/sessions/{id}/start": _post("Start a visit in a session", "SessionTold"),
         "/v1/sessions/{id}/link": _post("Link a session to a contact", "SessionOf", to),
@@ -68,6 +75,13 @@ def schemas() -> dict[str, Any]:
     whose = nullable("string", description="Whose it is now; null: nobody's")
     return {
         "BelongsTo": shape({"contact_id": _ID, "merged_into": _INTO, "events": told}),
+        "Erased": shape(
+            {
+                "contact_id": _ID,
+                "subjects": {"type": "integer", "description": "How many were erased now, itself included"},
+                "events": told,
+            }
+        ),
         "Deleted": shape({"contact_id": _ID, "deleted": {"type": "boolean"}, "events": told}),
         "Consent": shape({"contact_id": _ID, "level": _LEVEL, "events": told}),
         "Contact": merged(
@@ -97,7 +111,7 @@ def schemas() -> dict[str, Any]:
 
 
 def _post(summary: str, answer: str, asked: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"post": operation(summary, ref(answer), [CONTACT_ID], 404, 503) | (asked or {})}
+    return {"post": operation(summary, ref(answer), [CONTACT_ID], 404, 410, 503) | (asked or {})}
 
 
 def _asked(properties: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def paths() -> dict[str, Any]:
                 ref("Engagement"),
                 [CONTACT_ID, _AS_OF],
                 404,
+                410,
                 503,
             )
         },
@@ -40,6 +41,7 @@ def paths() -> dict[str, Any]:
                 ref("Explained"),
                 [CONTACT_ID, _AS_OF, limit(explain.LARGEST, explain.MOST)],
                 404,
+                410,
                 422,
                 503,
             )
@@ -50,6 +52,7 @@ def paths() -> dict[str, Any]:
                 ref("Calculated"),
                 [CONTACT_ID],
                 404,
+                410,
                 503,
             )
         },

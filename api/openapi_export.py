@@ -19,7 +19,9 @@ def paths() -> dict[str, Any]:
     """Its address."""
     summary = "Everything held about a contact, with what is sealed opened"
     return {
-        "/v1/contacts/{id}/export": {"get": operation(summary, ref("Export"), [CONTACT_ID], 404, 500, 503)}
+        "/v1/contacts/{id}/export": {
+            "get": operation(summary, ref("Export"), [CONTACT_ID], 404, 410, 500, 503)
+        }
     }
 
 

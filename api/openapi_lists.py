@@ -33,11 +33,17 @@ def paths() -> dict[str, Any]:
     return {
         "/v1/contacts/{id}/activity": {
             "get": _listed(
-                "The timeline of a contact, newest first", "Timeline", [CONTACT_ID, *words], 404, 422, 503
+                "A contact's timeline, newest first",
+                "Timeline",
+                [CONTACT_ID, *words],
+                404,
+                410,
+                422,
+                503,
             )
         },
         "/v1/activity": {
-            "get": _listed("Activities, newest first", "ActivityPage", [whose, *words], 404, 422, 503)
+            "get": _listed("Activities, newest first", "ActivityPage", [whose, *words], 404, 410, 422, 503)
         },
         "/v1/audit": {
             "get": _listed("What people and keys changed, newest first", "AuditPage", filters, 422, 503)

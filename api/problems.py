@@ -44,31 +44,25 @@ class Kind:
 
 
 NOTHING_TAKEN = Kind(
-    "nothing-taken",
-    400,
-    "No event was taken",
+    "nothing-taken", 400, "No event was taken",
     "`outcomes` says for each event, in the order sent, why it was refused. Mend them and send them again. "
     "A body that cannot be read at all has one outcome, `undecodable`.",
-)
+)  # fmt: skip
 UNREADABLE_BODY = Kind(
-    "unreadable-body",
-    400,
-    "The body cannot be read",
+    "unreadable-body", 400, "The body cannot be read",
     "The body says it is compressed with gzip and does not inflate, or it ends early. Compress it again, or "
     "send it as it is, without `Content-Encoding`.",
-)
+)  # fmt: skip
 WRONG_PARAMETER = Kind(
     "wrong-parameter", 400, "A parameter or header is not what the route takes",
     "`detail` names the parameter or header, or says which ones the route takes. `/openapi.json` has their "
     "types.",
 )  # fmt: skip
 BAD_REQUEST = Kind(
-    "bad-request",
-    400,
-    "The request is not well-formed",
+    "bad-request", 400, "The request is not well-formed",
     "The request breaks a rule of HTTP, such as a missing or ill-formed `Host`. Look at the client, or at a "
     "proxy between.",
-)
+)  # fmt: skip
 NO_ROUTE = Kind(
     "no-route", 404, "There is nothing at this address",
     "`/openapi.json` lists every address.",
@@ -77,6 +71,14 @@ NO_CONTACT_ID = Kind(
     "no-contact-id", 404, "This is not a contact id",
     "A contact id has 1 to 64 of the characters `A-Z a-z 0-9 _ . ~ -`. So it is never an address. A "
     "well-formed id is always answered, also when nothing is known of it.",
+)  # fmt: skip
+ERASED = Kind(
+    "erased", 410, "It is erased",
+    "The contact, or the session, was erased for ever, with all that was known of it.",
+)  # fmt: skip
+MERGED = Kind(
+    "merged", 409, "It belongs to another contact",
+    "`merged_into` names it. All of that contact would be erased: ask for that one, or say `whole`.",
 )  # fmt: skip
 NO_SESSION_ID = Kind(
     "no-session-id", 404, "This is not a session id",
@@ -154,12 +156,10 @@ TOO_MANY = Kind(
     "Nothing of this request was taken. Wait as long as the header `Retry-After` says and send it again.",
 )  # fmt: skip
 INTERNAL = Kind(
-    "internal",
-    500,
-    "Heed made a mistake",
+    "internal", 500, "Heed made a mistake",
     "Nothing of this request can be relied on. Sending the same event ids again counts once. The log of the "
     "API has the reason; please report it.",
-)
+)  # fmt: skip
 NOT_OPENED = Kind(
     "not-opened", 500, "What is sealed cannot be opened",
     "A key is missing, or wrapped by a master key that the API does not have, or a sealed part was changed; "
@@ -176,11 +176,9 @@ DATABASE_AWAY = Kind(
     "`Retry-After` seconds.",
 )  # fmt: skip
 WORKERS_BEHIND = Kind(
-    "workers-behind",
-    503,
-    "The workers have not done it in time",
+    "workers-behind", 503, "The workers have not done it in time",
     "What was asked for stays queued and is done when workers run. Look at `/health/ready`, then ask again.",
-)
+)  # fmt: skip
 TOO_MUCH_DUE = Kind(
     "too-much-due", 503, "Too many rows are past their time",
     "More rows than a list can bring to this instant wait for their timers: workers are behind, or run with "
@@ -197,8 +195,8 @@ NOT_READY = Kind(
 
 KINDS = (
     NOTHING_TAKEN, UNREADABLE_BODY, WRONG_PARAMETER, WRONG_VALUE, BAD_REQUEST, NO_KEY, WRONG_SCOPE,
-    NO_ROUTE, NO_CONTACT_ID, NO_SESSION_ID, NO_SESSION, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD,
-    TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, NOT_OPENED, LOG_AWAY,
+    NO_ROUTE, NO_CONTACT_ID, NO_SESSION_ID, NO_SESSION, NO_SETTING, NO_SUCH_KEY, NO_PARKED, METHOD, MERGED,
+    ERASED, TOO_LARGE, MEDIA, TOO_SLOW, HEAD_TOO_LARGE, TOO_MANY, TOO_FAST, INTERNAL, NOT_OPENED, LOG_AWAY,
     DATABASE_AWAY, KEYS_UNKNOWN, WORKERS_BEHIND, TOO_MUCH_DUE, NOT_READY,
 )  # fmt: skip
 _BY_STATUS = {404: NO_ROUTE, 405: METHOD, 413: TOO_LARGE, 415: MEDIA, 429: TOO_MANY}

@@ -11,7 +11,7 @@ from typing import Final
 from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
-from api import contacts, ingest, json_body, routing, sessions
+from api import contacts, erasures, ingest, json_body, routing, sessions
 
 
 @get("/v1/contacts/{id:str}", guards=[routing.takes_parameters])
@@ -36,6 +36,13 @@ async def set_consent(request: routing.Request, id: FromPath[str]) -> Response[b
     asked = json_body.read(await request.body(), contacts.Consent)
     parts = routing.parts(request)
     return routing.json(await contacts.agree(parts.database, parts.log, id, asked, routing.actor(request)))
+
+
+@post("/v1/contacts/{id:str}/erase", guards=[routing.takes_parameters])
+async def erase_contact(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
+    asked = json_body.read(await request.body(), erasures.Erase)
+    parts = routing.parts(request)
+    return routing.json(await erasures.erase(parts.database, parts.log, id, asked, routing.actor(request)))
 
 
 @post("/v1/contacts/{id:str}/merge", guards=[routing.takes_parameters])
@@ -91,6 +98,7 @@ ALL: Final = (
     delete_contact,
     restore_contact,
     set_consent,
+    erase_contact,
     merge_contact,
     unmerge_contact,
     create_session,

@@ -44,7 +44,8 @@ order by 1
 FACTS_DIFFER: Final = """
 with read_to as (select * from unnest(%(parts)s::int[], %(offsets)s::bigint[]) as u(part, next_offset))
 select coalesce(l.subject, s.subject), to_jsonb(l), to_jsonb(s)
-from (select f.* from heed_data.fact f) l
+from (select f.* from heed_data.fact f
+    where not exists (select from heed_data.erased e where e.subject = f.subject)) l
 full join {shadow}.fact s using (subject, key)
 left join read_to r on r.part = l.part
 where (l.subject is null or l.off < r.next_offset)

@@ -21,6 +21,12 @@ from schemas import errors, sealing, topics
 
 READER: Final = "keys"
 TP: Final = (topics.KEYS, 0)
+LOCK: Final = 0x4EED_0002  # of whoever writes over keys that there are: rewraps or destroys them
+AT_ONCE: Final = 1_000
+
+# Purpose: those who write over keys that there are come one after another.
+TAKE: Final = "select pg_try_advisory_lock(%s)"
+GIVE: Final = "select pg_advisory_unlock(%s)"
 
 # Purpose: the last word on every key; one that is destroyed stays so.
 MERGE: Final = """
@@ -32,6 +38,18 @@ on conflict (kid) do update set wrapped = excluded.wrapped, master = excluded.ma
     destroyed = excluded.destroyed, off = excluded.off
 where not k.destroyed
 """
+# Purpose: a key of somebody who is erased is put on the list, whenever it comes.
+OF_ERASED: Final = """
+insert into heed_ops.key_to_destroy (subject)
+select subject from heed_data.erased where subject = any(%s::text[]) on conflict do nothing
+"""
+# Purpose: erased subjects, and the keys of theirs that are not destroyed yet.
+TO_DESTROY: Final = "select subject from heed_ops.key_to_destroy order by subject limit %s"
+STANDING: Final = """
+select kid from heed_ops.data_key where subject = any(%s::text[]) and not destroyed order by kid limit %s
+"""
+DONE: Final = "delete from heed_ops.key_to_destroy where subject = any(%s::text[])"
+WAITS: Final = "select exists (select from heed_ops.key_to_destroy)"
 # Purpose: how far the topic has been read.
 READ_TO: Final = "select next_offset from heed_ops.position where reader = 'keys' and topic = 'keys'"
 # Purpose: a key for each of these subjects, of those that have one that is not destroyed: the newest.
@@ -81,6 +99,35 @@ def advance(connection: psycopg.Connection, batch: Batch) -> None:
         if batch.keys:
             rows = [(one.kid, one.subject, one.wrapped, one.master, off) for one, off in batch.keys.values()]
             connection.execute(MERGE, [list(column) for column in zip(*rows, strict=True)])
+            alive = {one.subject for one, _ in batch.keys.values() if one.wrapped is not None}
+            connection.execute(OF_ERASED, (database.array(alive),))
+
+
+def take_lock(connection: psycopg.Connection) -> bool:
+    """Whether this session may write over keys now; it may until `give_lock`, or its end."""
+    return bool(connection.execute(TAKE, (LOCK,)).fetchall()[0][0])
+
+
+def give_lock(connection: psycopg.Connection) -> None:
+    """Let others write over keys."""
+    connection.execute(GIVE, (LOCK,))
+
+
+def waits(connection: psycopg.Connection) -> bool:
+    """Whether keys of erased subjects are to be destroyed."""
+    return bool(connection.execute(WAITS).fetchall()[0][0])
+
+
+def to_destroy(connection: psycopg.Connection) -> tuple[list[str], list[str]]:
+    """A step of erased subjects, and kids of theirs that are not destroyed yet, at most `AT_ONCE`."""
+    subjects = [one for (one,) in connection.execute(TO_DESTROY, (AT_ONCE,)).fetchall()]
+    kids = connection.execute(STANDING, (database.array(subjects), AT_ONCE)).fetchall()
+    return subjects, [kid for (kid,) in kids]
+
+
+def destroyed(connection: psycopg.Connection, subjects: Iterable[str]) -> None:
+    """That the keys of these are destroyed stands on the topic: take them off the list."""
+    connection.execute(DONE, (database.array(subjects),))
 
 
 def read_to(connection: psycopg.Connection) -> int:

@@ -25,15 +25,17 @@ on commit delete rows
 """
 COPY: Final = "copy incoming from stdin"
 
-# Purpose: every fact once; of two contents under one key the smaller (time, digest) stands. Answers how many
-# are new, by type, and the subjects of those that replaced another content.
+# Purpose: every fact once, but those of whoever is erased; of two contents under one key the smaller
+# (time, digest) stands. Answers how many are new, by type, and the subjects of those that replaced another
+# content.
 MERGE: Final = """
 with merged as (
     insert into fact as f (subject, key, source, id, type, time, version, digest, accepted, test, part, off,
         mailing, actor, data, sealed, kid)
     select subject, key, source, id, type, time, version, digest, accepted, test, part, off, mailing, actor,
         data, sealed, kid
-    from incoming
+    from incoming i
+    where not exists (select from erased e where e.subject = i.subject)
     on conflict (subject, key) do update set type = excluded.type, time = excluded.time,
         version = excluded.version, digest = excluded.digest, accepted = excluded.accepted,
         test = excluded.test, part = excluded.part, off = excluded.off, mailing = excluded.mailing,
@@ -54,14 +56,22 @@ where (i.time, i.digest) <> (f.time, f.digest)
 """
 
 
+# Purpose: of the staged facts, those of whoever is erased.
+OF_ERASED: Final = """
+select count(*) from incoming i where exists (select from erased e where e.subject = i.subject)
+"""
+
+
 @dataclasses.dataclass(slots=True)
 class Merged:
-    """What a merge did: new facts by type, subjects whose fact got another content, what came again."""
+    """What a merge did: new facts by type, subjects whose fact got another content, what came again, and what
+    was left out since its subject is erased."""
 
     folded: dict[str, int] = dataclasses.field(default_factory=dict)
     replaced: list[str] = dataclasses.field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
+    erased: int = 0
 
 
 def prepare(connection: psycopg.Connection) -> None:
@@ -89,9 +99,12 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
             replaced += number
             done.replaced.append(subject)
     again = len(facts.lines) - sum(done.folded.values()) - replaced
-    lost = _count(connection, CONFLICTING) if again else 0
-    done.conflicts += lost + replaced
-    done.duplicates += again - lost
+    if again:
+        done.erased = _count(connection, OF_ERASED)
+        lost = _count(connection, CONFLICTING)
+        done.conflicts += lost
+        done.duplicates += again - lost - done.erased
+    done.conflicts += replaced
     return done
 
 

@@ -22,6 +22,7 @@ import psycopg
 from projections import (
     database,
     engagement,
+    erasure,
     facts,
     halving,
     nudges,
@@ -161,19 +162,30 @@ class Fold:
             outbox.read_back(connection, batch.read_back)
         self._route(self._overdue(batch.named, done.at), work, drop=True)
         taken = nudges.take(connection, work.mine, done.at)
+        done.more = len(taken) == nudges.MOST
+        taken = self._purge(taken, done)
         for subject, _, attempts in taken:
             work.attempts[subject] = max(attempts, work.attempts.get(subject, 0))
         self._route({one: topics.home(one, self.homes) for one, _, _ in taken}, work, drop=True)
         since = self._front.sweep(work.mine, done.at)
         due = engagement.due(connection, work.mine, since, done.at) if self.timers else []
         work.contacts.update((contact, home) for contact, home, _ in due)
-        done.more = len(taken) == nudges.MOST or len(due) == engagement.MOST
+        done.more |= len(due) == engagement.MOST
         if self.recalculate:
             busy = bool(batch.facts.lines or taken or due)
             done.more |= self._take_queued(work, recalculation.BESIDE if busy else recalculation.ALONE)
         self._bring(work, done)
         nudges.append(connection, work.others, "linked")
         return self._front.moved(work.mine, since, done.at, due) if self.timers else self._front
+
+    def _purge(self, taken: list[tuple[str, int, int]], done: Done) -> list[tuple[str, int, int]]:
+        """Let go of what is held of those who are erased; answers the nudges of the others."""
+        gone = erasure.here(self.connection, {subject for subject, _, _ in taken})
+        if gone:
+            left = erasure.purge(self.connection, gone, live=self.live)
+            erasure.tell(self.connection, left, self.homes)
+            done.more |= bool(left)
+        return [one for one in taken if one[0] not in gone]
 
     def _take_queued(self, work: _Work, most: int) -> bool:
         """Contacts that wait for recalculation, from where the last look ended; whether there may be more.

@@ -18,6 +18,7 @@ import psycopg
 
 from projections import (
     database,
+    erasure,
     fold,
     membership,
     next_rows,
@@ -183,6 +184,7 @@ class Pair:
             if registry.merge(self.connection, batch):
                 recalculation.everyone(self.connection, recalculation.RULE, at)
             membership.follow(self.connection, batch.linked, self._homes)
+            erasure.tell(self.connection, batch.erased, self._homes)
 
     def _follow(self, batch: records.Decoded) -> None:
         """As a worker folds, rows and all, on a connection with a worker's plans."""

@@ -18,6 +18,7 @@ from typing import Final
 import psycopg
 
 from projections import (
+    erasure,
     following,
     loading,
     membership,
@@ -127,6 +128,7 @@ class Next(following.Pair):
             loading.once(self.connection)
             for statement in self._indexes:
                 self.connection.execute(statement.encode())
+            erasure.purge_all(self.connection)
             membership.build(self.connection, self._homes)
             self.enter(Phase.ROWS)
 

@@ -24,9 +24,10 @@ AT_ONCE_BYTES: Final = 8 << 20
 LONGEST: Final = admission.MAX_BYTES + 1  # bytes of a door's record that admission needs to see
 
 PARK: Final = """
-insert into parked (reason, detail, type, source, event_id, door, topic, part, off, event_time, bytes, batch,
-    judged_by)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (topic, part, off, hash) do nothing
+insert into parked (reason, detail, type, source, event_id, subject, door, topic, part, off, event_time,
+    bytes, batch, judged_by)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+on conflict (topic, part, off, hash) do nothing
 """
 NEWEST: Final = "select coalesce(max(id), 0) from parked"
 FIND: Final = """
@@ -215,7 +216,7 @@ def expire(connection: psycopg.Connection, places: Places, days: int) -> list[st
 
 
 def _row(one: records.Aside) -> tuple[object, ...]:
-    told = (_plain(one.type), _plain(one.source), _plain(one.event_id))
+    told = (_plain(one.type), _plain(one.source), _plain(one.event_id), one.subject)
     place = (one.topic, one.part, one.off)
     batch = isinstance(one.raw, records.Unread)
     return (one.reason, one.detail, *told, one.door, *place, one.event_time, one.raw, batch)

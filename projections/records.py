@@ -75,6 +75,7 @@ class Aside:
     event_id: str | None = None
     event_time: datetime | None = None
     door: str | None = None
+    subject: str | None = None
 
 
 class Marks(msgspec.Struct, gc=False):
@@ -155,7 +156,7 @@ def aside(record: Record, reason: str, detail: str) -> Aside:
         known = told.of(value)
     return Aside(
         reason, detail, record.topic, record.partition, record.offset, value,
-        known.type, known.source, known.id, known.time,
+        known.type, known.source, known.id, known.time, None, known.subject,
     )  # fmt: skip
 
 

@@ -21,7 +21,16 @@ from typing import Final
 import msgspec
 import psycopg
 
-from projections import database, membership, parked, parked_again, positions, recalculation, records
+from projections import (
+    database,
+    erasure,
+    membership,
+    parked,
+    parked_again,
+    positions,
+    recalculation,
+    records,
+)
 from schemas import codec, envelope, errors, events, identity, registry, settings, topics
 
 READER: Final = "fold"
@@ -65,13 +74,15 @@ where type = 'setting.changed' order by subject, time desc, id desc, source desc
 class Batch:
     """What one transaction reads of the registry, and how far its partition moves.
 
-    `facts` are rows by subject and key, each once; `linked` are subjects whose links may have changed.
+    `facts` are rows by subject and key, each once; `linked` are subjects whose links may have changed,
+    `erased` those that an erasure covers.
     """
 
     moves: dict[positions.TP, positions.Move]
     facts: dict[tuple[str, str], tuple[object, ...]] = dataclasses.field(default_factory=dict)
     types: list[str] = dataclasses.field(default_factory=list)
     linked: set[str] = dataclasses.field(default_factory=set)
+    erased: set[str] = dataclasses.field(default_factory=set)
     asides: list[records.Aside] = dataclasses.field(default_factory=list)
     again: parked_again.Again | None = None
 
@@ -107,6 +118,8 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
         if done.changed:
             recalculation.everyone(connection, recalculation.RULE, done.at)
         membership.follow(connection, batch.linked, homes)
+        erasure.tell(connection, batch.erased, homes)
+        erasure.destroy_keys(connection, batch.erased)
         if batch.again is not None:
             parked_again.settle(connection, batch.again)
         parked.park(connection, batch.asides)
@@ -120,6 +133,7 @@ def merge(connection: psycopg.Connection, batch: Batch) -> bool:
         return False
     columns = zip(*batch.facts.values(), strict=True)
     connection.execute(MERGE.encode(), [database.array(column) for column in columns])
+    batch.linked |= erasure.follow(connection, batch.erased, batch.linked)
     return bool(connection.execute(RULE).fetchall())
 
 
@@ -142,6 +156,8 @@ def _take(batch: Batch, record: records.Record) -> None:
     batch.types.append(fact.type)
     if target or undoes:
         batch.linked.add(fact.subject)
+    if isinstance(content, registry.ContactErased):
+        batch.erased.update(content.covers)
     standing = batch.facts.get(name)
     if standing is not None and (standing[5], standing[7], _actor(standing[9])) <= (
         fact.time,

@@ -22,6 +22,7 @@ import psycopg
 from projections import (
     database,
     engagement,
+    erasure,
     fold,
     halving,
     membership,
@@ -156,6 +157,7 @@ class Shadow:
         Contacts that cannot be computed are in `failed`, with why.
         """
         with self.connection.transaction():
+            erasure.purge_all(self.connection)
             membership.build(self.connection, self._homes)
         after = ""
         while True:

@@ -47,7 +47,8 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """An event that does not: why, what is known of it (only what can be stored), and the bytes to keep.
 
-    `detail` names the field and the rule, never a value that was sent. By HTTP, `raw` is the completed event
+    `detail` names the field and the rule, never a value that was sent. `subject` is whom it is about, where
+    that is one whose facts are kept. By HTTP, `raw` is the completed event
     where it is parked, and `door` the one of its type, where that is known.
     """
 
@@ -59,6 +60,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     time: datetime | None
     door: str | None
     raw: bytes
+    subject: str | None = None
 
 
 Outcome = Admitted | Rejected
@@ -135,7 +137,8 @@ def admit(
                 id, source, kind.name, subject, kind.topic, partition, time, came_by, value, personal, trace
             )  # fmt: skip
         kept = _completed(raw, id, text) if door is None else raw
-        return Rejected(reason, detail, id, event.source, kind.name, time, door or kind.door, kept)
+        about = subject if identity.is_subject(subject) else None
+        return Rejected(reason, detail, id, event.source, kind.name, time, door or kind.door, kept, about)
     except codec.Unreadable as error:
         return _rejected(raw, door, error)
 
@@ -259,4 +262,6 @@ def _rejected(raw: bytes, door: str | None, error: codec.Unreadable) -> Rejected
     kind = events.EVENTS.get(known.type or "")
     if door is None and kind is not None:
         door = kind.door
-    return Rejected(error.reason, error.detail, known.id, known.source, known.type, known.time, door, raw)
+    return Rejected(
+        error.reason, error.detail, known.id, known.source, known.type, known.time, door, raw, known.subject
+    )  # fmt: skip

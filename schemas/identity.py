@@ -8,7 +8,7 @@ Called by events (structs), admission (subjects) and the API (ids).
 """
 
 import re
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -16,6 +16,11 @@ CONTACT: Final = "contact:"
 SESSION: Final = "session:"
 CONTACT_ID: Final = "[A-Za-z0-9_.~-]{1,64}"
 SUBJECTS: Final = f"(?:{CONTACT}|{SESSION}){CONTACT_ID}"
+
+Subject = Annotated[
+    str,
+    msgspec.Meta(max_length=72, pattern=rf"^{SUBJECTS}(?![\s\S])", description="Whom facts are kept under."),
+]
 
 is_contact_id: Final = re.compile(CONTACT_ID).fullmatch
 is_subject: Final = re.compile(SUBJECTS).fullmatch

@@ -3,7 +3,7 @@
 A subject here is what was decided about: `setting:<name>`, `key:<id>`, `parked:<topic>/<partition>@<offset>`.
 Of several facts about one subject the latest by (time, id) holds, so the order in which they are read decides
 nothing. Only Heed writes them; `actor` in the envelope says who asked for it.
-Limits: links, definitions and erasures join them as they are built.
+Limits: links (`schemas.links`) stand there too; definitions join them as they are built.
 Called by events (the table of types), settings' and keys' readers.
 """
 
@@ -11,9 +11,12 @@ from typing import Annotated, Final
 
 import msgspec
 
+from schemas import identity
+
 SETTING: Final = "setting:"
 PARKED: Final = "parked:"
 KEY: Final = "key:"
+MOST_COVERED: Final = 5_000  # subjects in one fact: more are told in several, which a record of Kafka's holds
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -46,6 +49,13 @@ class ParkedDiscarded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True)
     part: Offset
     reason: Word
     topic: Word
+
+
+class ContactErased(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A contact was erased, with all that belonged to it: no fact of these subjects is kept (LAW-6)."""
+
+    covers: Annotated[list[identity.Subject], msgspec.Meta(min_length=1, max_length=MOST_COVERED)]
+    why: Annotated[str, msgspec.Meta(max_length=256)] = ""
 
 
 def setting(name: str) -> str:

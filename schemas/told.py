@@ -9,7 +9,7 @@ import json
 from datetime import datetime
 from typing import NamedTuple
 
-from schemas import codec, envelope
+from schemas import codec, envelope, identity
 
 
 class Told(NamedTuple):
@@ -19,6 +19,7 @@ class Told(NamedTuple):
     source: str | None = None
     type: str | None = None
     time: datetime | None = None
+    subject: str | None = None
 
 
 def of(raw: bytes) -> Told:
@@ -30,7 +31,9 @@ def of(raw: bytes) -> Told:
     if not isinstance(value, dict):
         return Told()
     id, source, type = (_known(value.get(name)) for name in ("id", "source", "type"))
-    return Told(id, source, type, _moment(_known(value.get("time")) or ""))
+    about = value.get("subject")
+    subject = about if isinstance(about, str) and identity.is_subject(about) else None
+    return Told(id, source, type, _moment(_known(value.get("time")) or ""), subject)
 
 
 def _moment(text: str) -> datetime | None:

@@ -81,7 +81,7 @@ class Worker:
             *common, chosen=chosen, stated=settings.stated(),
             out=self.out, loop=self.loop, highwater=self._highwater,
         )  # fmt: skip
-        self.keys = keys_loop.KeysLane(*common, highwater=self._highwater)
+        self.keys = keys_loop.KeysLane(*common, out=self.out, loop=self.loop, highwater=self._highwater)
         self.lanes: list[lanes.Lane] = [self.intake, self.registry, self.keys, *self.folds]
         self.relay = outbox.Relay(chosen.worker_name, chosen.postgres, self.out, self.loop, self._homes)
         self.parked = parked_loop.ParkedLoop(

@@ -24,6 +24,7 @@ from streams import (
     cli_activity,
     cli_contact,
     cli_engagement,
+    cli_erase,
     cli_health,
     cli_keys,
     cli_master_key,
@@ -44,6 +45,7 @@ app.add_typer(cli_engagement.app, name="engagement")
 app.add_typer(cli_health.app)
 app.add_typer(cli_contact.app, name="contact")
 app.add_typer(cli_session.app, name="session")
+app.add_typer(cli_erase.app)
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_master_key.app, name="master-key")
 app.add_typer(cli_settings.app, name="settings")

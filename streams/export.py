@@ -29,6 +29,7 @@ PARKED: Final = 10_000
 ROOT: Final = "select coalesce((select root from member where subject = %(subject)s), %(subject)s) as root"
 # Purpose: the contact and all that belongs to it.
 SUBJECTS: Final = "select %(root)s as subject union select subject from member where root = %(root)s"
+ERASED: Final = "select from erased where subject = %(subject)s"
 ROW: Final = "select * from heed_read.contact_engagement where contact_id = %(contact)s"
 LINKS: Final = """
 select subject, type, source, id, time, accepted, actor, data from registry
@@ -51,18 +52,25 @@ order by id
 """
 
 
+class Erased(errors.Usage):
+    """This contact is erased: nothing is held about it any more."""
+
+
 class NotOpened(errors.Doubt):
     """What is held about this contact cannot be opened as a whole."""
 
 
 def export(connection: psycopg.Connection, contact: str, master: sealing.MasterKey) -> dict[str, Any]:
-    """What is held about a contact, ready for JSON; raises `NotOpened`, `sealing.Unopened`, `errors.Away`.
+    """What is held about a contact, ready for JSON; raises `Erased`, `NotOpened`, `sealing.Unopened`,
+    `errors.Away`.
 
     The connection has search_path = heed_data, heed_ops and is in autocommit.
     """
     with connection.transaction(), connection.cursor(row_factory=rows.dict_row) as ask:
         ask.execute("set transaction isolation level repeatable read, read only")
         named: dict[str, Any] = {"subject": f"{identity.CONTACT}{contact}", "newest": PARKED}
+        if _all(ask, ERASED, named):
+            raise Erased
         named["root"] = _all(ask, ROOT, named)[0]["root"]
         named["contact"] = identity.contact_id(named["root"])
         named["subjects"] = [one["subject"] for one in _all(ask, SUBJECTS, named)]

@@ -2,7 +2,7 @@
 
 Promises: judged by the one admission function, and sealed, with keys that stand on their topic by then; the
 position moves after the log's acknowledgements, so nothing is lost, and what is appended twice after a crash
-is one fact. Nothing that stands at a door can stop this reader.
+is one fact. Nothing goes on of whoever is erased. Nothing that stands at a door can stop this reader.
 Limits: at least once; the append time at the door is the clock an event is judged by.
 Called by: `streams.app`.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from faust.types import TP
 
-from projections import data_keys, database, parked, positions, records
+from projections import data_keys, database, erasure, parked, positions, records
 from schemas import admission, metrics, topics
 from streams import claims, judge, key_watch, lanes, log, producer, tracing, vault
 
@@ -62,7 +62,7 @@ class IntakeLane(lanes.Lane):
         assert self.connection is not None
         self._keys.begin(self.connection)
         with tracing.batch(READER, spans) as told:
-            judged, asides = self._judge(spans)
+            judged, asides = self._without_erased(*self._judge(spans))
             admitted = self._sealed(judged)
             told.link(tracing.of_records(admitted))
             told.tell({"admitted": len(admitted), "parked": len(asides)})
@@ -90,6 +90,20 @@ class IntakeLane(lanes.Lane):
                     judged.append((found, record))
         return judged, asides
 
+    def _without_erased(
+        self, judged: Judged, asides: list[records.Aside]
+    ) -> tuple[Judged, list[records.Aside]]:
+        """What is about somebody who is erased is set aside, by its place alone."""
+        gone = erasure.of(self._connected(), {event.subject for event, _ in judged})
+        if gone:
+            asides = asides + [
+                judge.erased(record.topic, record.partition, record.offset)
+                for event, record in judged
+                if event.subject in gone
+            ]
+            judged = [one for one in judged if one[0].subject not in gone]
+        return judged, asides
+
     def _sealed(self, judged: Judged) -> list[producer.Record]:
         """What goes onto the log; keys that are new are on their topic by then."""
         sealed = self._vault.sealed(
@@ -106,4 +120,11 @@ class IntakeLane(lanes.Lane):
         assert self.connection is not None
         with self.connection.transaction():
             positions.move(self.connection, self.reader, claim.moves(spans, self._highwater))
+            if asides:
+                erasure.shared(self.connection)
+                gone = erasure.of(self.connection, {one.subject for one in asides if one.subject})
+                asides = [
+                    judge.erased(one.topic, one.part, one.off) if one.subject in gone else one
+                    for one in asides
+                ]
             parked.park(self.connection, asides)

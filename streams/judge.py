@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from projections import records
 from schemas import admission, errors
 from streams import producer
+
+ERASED: Final = "whom it is about is erased: nothing of it is kept."
 
 
 def record(
@@ -55,9 +58,14 @@ def unread(found: records.Record, door: str) -> records.Aside:
     return dataclasses.replace(records.aside(found, errors.Reason.UNDECODABLE, ""), door=door)
 
 
+def erased(topic: str, part: int, offset: int) -> records.Aside:
+    """An event about somebody who is erased, as it is parked: where it stood, and nothing of it (LAW-6)."""
+    return records.Aside(errors.Reason.ERASED, ERASED, topic, part, offset, b"", door=topic)
+
+
 def rejected(outcome: admission.Rejected, topic: str, part: int, offset: int) -> records.Aside:
     """A rejected event as it is parked."""
     return records.Aside(
         outcome.reason, outcome.detail, topic, part, offset, outcome.raw,
-        outcome.type, outcome.source, outcome.id, outcome.time, topic,
+        outcome.type, outcome.source, outcome.id, outcome.time, topic, outcome.subject,
     )  # fmt: skip

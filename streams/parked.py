@@ -175,6 +175,8 @@ class Driver:
     def _judge(self, one: parked.Kept, at: datetime | None) -> admission.Admitted | records.Aside:
         assert at is not None
         assert one.door is not None
+        if one.reason == errors.Reason.ERASED:
+            return judge.erased(*one.place)
         if one.door not in topics.DOORS:
             return records.Aside(one.reason, _NO_DOOR, *one.place, b"")
         outcome = admission.admit(

@@ -25,15 +25,12 @@ from projections import data_keys, database
 from schemas import errors, sealing, settings, topics
 from streams import broker, installation, log, producer
 
-LOCK: Final = 0x4EED_0002
 STEP: Final = 1000
 SILENT_SECONDS: Final = 10.0  # without a step of the topic's reader
 PAUSE: Final = 0.05
 
 _PLACE: Final = aiokafka.TopicPartition(topics.KEYS, 0)
 
-# Purpose: those who write over keys that there are come one after another.
-TAKE: Final = "select pg_try_advisory_lock(%s)"
 # Purpose: the next keys that another master key wraps.
 NEXT: Final = """
 select kid, wrapped, master from heed_ops.data_key
@@ -57,8 +54,7 @@ def rotate(chosen: settings.Settings, master: sealing.MasterKey) -> dict[str, An
     server is away, `sealing.Unopened` for a key under a master key that is not here: nothing is lost by that.
     """
     with _connected(chosen) as connection:
-        [(taken,)] = connection.execute(TAKE, (LOCK,)).fetchall()
-        if not taken:
+        if not data_keys.take_lock(connection):
             raise errors.Usage(
                 "Keys are being rewrapped or destroyed at this moment; run it again after that."
             )

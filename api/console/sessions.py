@@ -179,6 +179,7 @@ async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], route: 
             connection.state.session = None
             raise LogIn from None
         raise
+    keys.check_standing(scope)
     if connection.scope.get("method") == "POST":
         assert isinstance(connection, litestar.Request)
         await forms.check(connection, session.csrf)

@@ -66,6 +66,7 @@ class Told:
     to: str | None = None  # of a link
     takes_back: tuple[str, str] | None = None  # of an undo: source and id of a link
     level: str = "individual"  # of consent
+    covers: tuple[str, ...] = ()  # of an erasure
 
     @property
     def subject(self) -> str:
@@ -79,6 +80,8 @@ class Told:
     @property
     def data(self) -> dict[str, Any]:
         """The declared fields that have a value."""
+        if self.covers:
+            return {"covers": list(self.covers)}
         if self.takes_back is not None:
             return {"link": {"id": self.takes_back[1], "source": self.takes_back[0]}}
         if self.to is not None:
@@ -279,8 +282,11 @@ def histories(
 
 
 @st.composite
-def linked(draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime = NOW) -> list[Told]:
-    """Events of contacts and sessions, links between them, and undos of links that may not be there."""
+def linked(
+    draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime = NOW, erasures: int = 0
+) -> list[Told]:
+    """Events of contacts and sessions, links between them, and undos of links that may not be there; at most
+    so many erasures."""
     names = [f"c{n}" for n in range(contacts)]
     visits = [f"session:s{n}" for n in range(sessions)]
     when = st.integers(0, 40).map(lambda back: now - back * DAY)
@@ -313,6 +319,15 @@ def linked(draw: st.DrawFn, contacts: int = 4, sessions: int = 2, now: datetime 
         mailing=st.sampled_from(["m1", "m2", "m3"]),
     )
     told = draw(st.lists(st.one_of(event, event, link, link, word), min_size=1, max_size=24))
+    everyone = [f"contact:{name}" for name in names] + visits
+    erasure = st.builds(
+        Told,
+        st.just("contact.erased"),
+        st.sampled_from(names),
+        covers=st.lists(st.sampled_from(everyone), min_size=1, max_size=3, unique=True).map(tuple),
+        **common,
+    )
+    told += draw(st.lists(erasure, max_size=erasures))
     return [one for one in told if one.to != one.contact]
 
 

@@ -26,6 +26,7 @@ class Registrar:
         """Nothing was ever decided, or linked."""
         self.connection.execute("delete from registry")
         self.connection.execute("delete from member")
+        self.connection.execute("delete from erased")
         self.connection.execute("delete from recalculation")
         self.connection.execute("delete from recalculation_cause")
         self.held = positions.claim(self.connection, registry.READER, "registrar", {registry.TP: 0})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,17 @@ from tests.oracle import links
 NOW = generator.NOW
 RULE = oracle.Rule(12, keep_row_without_clicks=True)
 Facts = Sequence[dict[str, Any]]
+REGISTERED = links.TYPES | {links.ERASED}
+HELD = """
+with gone as materialized (select unnest(%s::text[]) as subject)
+select 'fact', f.subject, f.type from gone join heed_data.fact f using (subject)
+union all select 'registry', r.subject, r.type from gone join heed_data.registry r using (subject)
+    where r.type <> 'contact.erased'
+union all select 'member', m.subject, m.root from heed_data.member m
+    where exists (select from gone where subject in (m.subject, m.root))
+union all select 'row', e.contact_id, '' from heed_data.engagement e
+    where 'contact:' || e.contact_id in (select subject from gone)
+"""
 AS_OF = f"""
 select {world.STORED} from unnest(%s::text[]) as u(contact)
 cross join lateral heed_data.engagement_at(array[u.contact], %s, %s)
@@ -40,9 +51,9 @@ class Stand:
         self.worker.held, self.worker.next = {}, {}
         self.worker.claim_all()
         for number, batch in enumerate(batches):
-            told = [world.encode(one) for one in batch if one["type"] in links.TYPES]
+            told = [world.encode(one) for one in batch if one["type"] in REGISTERED]
             for envelope in batch:
-                if envelope["type"] not in links.TYPES:
+                if envelope["type"] not in REGISTERED:
                     self.worker.log.tell(envelope)
             if number % 2:
                 self.registrar.fold(*told)
@@ -57,6 +68,10 @@ class Stand:
     def members(self) -> dict[str, str]:
         return dict(self.observer.all("select subject, root from heed_data.member"))
 
+    def held_of(self, subjects: Iterable[str]) -> list[tuple[Any, ...]]:
+        """What any table holds of these, but that they are erased."""
+        return list(self.observer.all(HELD, sorted(subjects)))
+
     def at(self, contacts: Sequence[str], at: datetime, upto: datetime | str) -> dict[str, oracle.Row]:
         return {line[0]: oracle.Row(*line) for line in self.observer.all(AS_OF, list(contacts), at, upto)}
 
@@ -67,18 +82,20 @@ def stand(observer: world.Observer, worker: world.Worker, registrar: registrar.R
 
 
 def check(data: st.DataObject, stand: Stand) -> None:
-    told = data.draw(generator.linked())
+    told = data.draw(generator.linked(erasures=2))
     ledger = [generator.envelope(one, NOW) for one in told]
+    known, gone = links.without_erased(ledger)
     subjects = {one.subject for one in told} | {f"contact:{one.to}" for one in told if one.to}
     contacts = sorted(one.removeprefix("contact:") for one in subjects if one.startswith("contact:"))
-    of_links = [links.read(one) for one in ledger if one["type"] in links.TYPES]
-    root_of = links.roots(of_links)
+    of_links = [links.read(one) for one in known if one["type"] in links.TYPES]
+    root_of = links.roots(of_links, gone=gone)
     expected = oracle.expected(ledger, NOW, RULE.period_months, RULE.keep_row_without_clicks)
 
     rows = stand.fold([ledger])
     assert {contact: oracle.Row(*line[:7]) for contact, line in rows.items()} == expected
     members = stand.members()
     assert members == {one: root_of(one) for one in subjects if root_of(one) != one}
+    assert stand.held_of(gone) == []
     batches = data.draw(generator.batches(data.draw(generator.orders(ledger))))
     assert (stand.fold(batches), stand.members()) == (rows, members)
     one_by_one = [[envelope] for envelope in reversed(ledger)]

@@ -3,7 +3,7 @@
 It shares no code with `projections` or `streams` and reads the topics with a plain consumer, so that a
 mistake in Heed is not repeated here. Slow on purpose: every rule is written the way it is said.
 
-Limits: engagement of contacts, deletion and restoring, merges of contacts and links of sessions.
+Limits: engagement of contacts, deletion and restoring, merges of contacts, links of sessions, erasures.
 
 Called by the law tests, the fault tests, and `make oracle` against a running stack.
 """

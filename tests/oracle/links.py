@@ -4,6 +4,9 @@ Promises: depends on the set of what was told alone. Of a subject's links those 
 then takes back; of these the latest by (time, id). Who follows them comes to an end, or round to where he has
 been: then the smallest id of those he passed in between.
 
+Whoever is erased is linked to nobody, and nobody to him, whenever that was told; what was told of him is not
+there (`without_erased`).
+
 Limits: merges of contacts and links of sessions; follows every subject anew.
 
 Called by `oracle.model`.
@@ -19,6 +22,7 @@ from tests.oracle import instants
 MERGED, UNMERGED = "contact.merged", "contact.unmerged"
 LINKED, UNLINKED = "session.linked", "session.unlinked"
 TYPES = frozenset({MERGED, UNMERGED, LINKED, UNLINKED})
+ERASED = "contact.erased"
 
 
 class Link(NamedTuple):
@@ -49,18 +53,34 @@ def read(envelope: Mapping[str, Any]) -> Link:
     )
 
 
-def roots(links: Iterable[Link], upto: int | None = None) -> Callable[[str], str]:
-    """Whose each subject is, by what was told until an instant."""
+def erased(envelopes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Every subject that an erasure covers."""
+    return frozenset(
+        subject for one in envelopes if one["type"] == ERASED for subject in one["data"]["covers"]
+    )
+
+
+def without_erased(envelopes: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], frozenset[str]]:
+    """What was told of those who are not erased, and who is."""
+    told = list(envelopes)
+    gone = erased(told)
+    return [one for one in told if one["type"] != ERASED and one["subject"] not in gone], gone
+
+
+def roots(
+    links: Iterable[Link], upto: int | None = None, gone: frozenset[str] = frozenset()
+) -> Callable[[str], str]:
+    """Whose each subject is, by what was told until an instant; `gone` are the erased."""
     held: dict[tuple[str, str, str], Link] = {}
     for link in links:
         name = (link.subject, link.source, link.id)
         if name not in held or (link.time, link.digest) < (held[name].time, held[name].digest):
             held[name] = link
     known = [link for link in held.values() if upto is None or link.time <= upto]
-    gone = {(link.subject, *link.takes_back) for link in known if link.takes_back is not None}
+    undone = {(link.subject, *link.takes_back) for link in known if link.takes_back is not None}
     latest: dict[str, Link] = {}
     for link in sorted(known, key=lambda link: (link.time, link.id, link.source)):
-        if link.to is not None and (link.subject, link.source, link.id) not in gone:
+        if link.to is not None and link.to not in gone and (link.subject, link.source, link.id) not in undone:
             latest[link.subject] = link
 
     def root(subject: str) -> str:

@@ -81,9 +81,9 @@ def expected(
     """
     rule = Rule(period_months, keep_row_without_clicks)
     rows = {}
-    envelopes = list(facts)
+    envelopes, gone = links.without_erased(facts)
     told = [links.read(one) for one in envelopes if one["type"] in links.TYPES]
-    root_of = links.roots(told, None if upto is None else _cut(upto))
+    root_of = links.roots(told, None if upto is None else _cut(upto), gone)
     events = [read(one) for one in envelopes if one["type"] not in links.TYPES]
     for contact_id, history in histories(events, root_of).items():
         found = row(contact_id, history, at, rule, upto)

@@ -125,6 +125,24 @@ def test_a_revoked_key_is_not_taken_and_a_restored_database_does_not_revive_it()
     assert refused(fresh, TOKENS["access"], auth.ACCESS) is problems.KEYS_UNKNOWN
 
 
+@pytest.mark.capability("LAW-6")
+def test_a_restored_database_tells_nothing_before_it_is_known_who_is_erased() -> None:
+    servers = Servers(ROWS)
+    found = known(servers)
+    servers.found = [{**one, "next_offset": 9} for one in ROWS]
+    asyncio.run(found.refresh())
+    for scope in (auth.ACCESS, auth.ADMINISTER):
+        found.check_standing(scope)
+    servers.found, servers.end = ROWS, 9
+    asyncio.run(found.refresh())
+    for scope in (auth.ACCESS, auth.ADMINISTER):
+        with pytest.raises(problems.Problem) as raised:
+            found.check_standing(scope)
+        assert raised.value.kind is problems.WORKERS_BEHIND
+    found.check_standing(auth.INGEST)
+    found.check_standing(auth.OPEN)
+
+
 @pytest.mark.capability("CEE-14")
 def test_a_key_is_revoked_though_the_log_was_written_anew_and_is_shorter() -> None:
     """`heed topics refill` writes each fact once: its registry may never come to where the lost one ended."""

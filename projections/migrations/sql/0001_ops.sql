@@ -27,6 +27,7 @@ create table {ops}.parked (
     type text,
     source text,
     event_id text,
+    subject text collate "C",
     door text,
     topic text not null,
     part int not null,
@@ -40,6 +41,7 @@ create table {ops}.parked (
     hash bytea not null generated always as (sha256(bytes)) stored,
     unique (topic, part, off, hash)
 );
+create index parked_by_subject on {ops}.parked (subject) where subject is not null;
 create index parked_by_event on {ops}.parked (event_id);
 create index parked_by_reason on {ops}.parked (reason, id);
 create index parked_by_type on {ops}.parked (type, id);
@@ -65,6 +67,11 @@ create table {ops}.data_key (
 );
 create index data_key_by_subject on {ops}.data_key (subject) where not destroyed;
 comment on table {ops}.data_key is 'A cache of the topic keys: each subject''s keys, wrapped by the master key named, or destroyed for ever (LAW-6).';
+
+create table {ops}.key_to_destroy (
+    subject text collate "C" primary key
+);
+comment on table {ops}.key_to_destroy is 'Erased subjects whose keys are to be destroyed on the topic keys; gone once that is acknowledged.';
 
 create table {ops}.schedule (
     name text primary key,

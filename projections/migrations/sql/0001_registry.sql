@@ -66,6 +66,13 @@ create table {data}.member (
 create index member_by_root on {data}.member (root);
 comment on table {data}.member is 'Subjects that belong to another contact now: subject to root, flat; home is the root''s.';
 
+create table {data}.erased (
+    subject text collate "C" primary key,
+    erased_at timestamptz not null default clock_timestamp()
+);
+create index erased_by_time on {data}.erased (erased_at);
+comment on table {data}.erased is 'Subjects that are erased for ever (LAW-6): no fact of theirs is kept, and no link that names one holds.';
+
 -- Whom a subject was linked to at an instant: the latest of its links that nothing undid; null if there is
 -- none (IDN-4). Undone is what is named, whichever of the two was told first. `offset 0` keeps the planner
 -- at asking link by link, the latest first, however many a subject has.
