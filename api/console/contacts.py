@@ -1,4 +1,4 @@
-"""Contacts as pages: found by id, the row and the facts behind each number, merged and parted
+"""Contacts as pages: found by id, the row and the facts behind each number, the timeline, merged and parted
 again, deleted and restored, its consent.
 
 Promises: what stands here is what the API answers. What is typed in never stands in an address before it is
@@ -17,7 +17,7 @@ from litestar.response import Redirect
 
 from api import contact_links, contacts, engagement, engagement_list, explain, parameters, problems, routing
 from api import sessions as told_sessions
-from api.console import forms, pages, sessions
+from api.console import forms, pages, sessions, timeline
 from schemas import identity
 
 PATH: Final = "/console/contacts"
@@ -37,6 +37,13 @@ LEVELS: Final = {
     "individual": "what this contact does",
     "aggregate": "numbers of many alone",
     "refused": "nothing",
+}
+# Whose a fact is that was told of no contact and no session.
+KINDS: Final = {
+    "email": "an email address of it",
+    "phone": "a phone number of it",
+    "custom": "a custom id of it",
+    "set": "several identifiers of it",
 }
 NO_ID: Final = "A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -. It is never an address."
 
@@ -160,6 +167,7 @@ async def _show(
     return pages.page(
         request, "contact.html", id, status=400 if wrong else 200, mistakes=wrong, id=id, row=row,
         numbers=NUMBERS, why=why if why in NUMBERS else "", facts=facts, as_of=at, instant=instant, into=into,
+        timeline=await timeline.read(request, id, "" if instant is None else at), kinds=KINDS,
         levels=LEVELS, state=await contacts.read(database, id), **await contact_links.read(database, id),
     )  # fmt: skip
 

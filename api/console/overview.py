@@ -1,8 +1,9 @@
-"""The first page: what flows, how fresh each projection is, what was parked lately, which versions run.
+"""The first page: what flows, how fresh each projection is, what was parked and changed lately, which
+versions run.
 
 Promises: it is shown as far as it can be told: with PostgreSQL away (503) it says what is missing, and the
 rest is left out.
-Limits: parked records are told to administrators alone, as in the API.
+Limits: parked records and changes are told to administrators alone, as in the API.
 Routes of `api.console.routes`.
 """
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from litestar import Response
 
 from api import auth, parked, routing, servers
-from api.console import flow, pages, sessions, shown
+from api.console import audit, flow, pages, sessions, shown
 from schemas import errors
 
 LATELY: Final = timedelta(seconds=flow.KEPT_SECONDS)
@@ -41,17 +42,20 @@ async def show(request: routing.Request) -> Response[str]:
     versions = {"Python": platform.python_version()}
     fresh: list[dict[str, Any]] | None = None
     waiting: dict[str, Any] | None = None
+    recent: list[dict[str, Any]] | None = None
+    may = sessions.may(request, auth.ADMINISTER)
     try:
         (server,) = await parts.database.rows(_SERVER)
         versions["PostgreSQL"] = server["version"].split()[0]
-        waiting = await _parked(parts.database) if sessions.may(request, auth.ADMINISTER) else None
+        waiting = await _parked(parts.database) if may else None
+        recent = await audit.recent(parts.database) if may else None
         fresh = await parts.database.rows(_FRESH)
     except errors.Away:
         missing = missing or ["PostgreSQL cannot be reached, or its tables are not there yet"]
     return pages.page(
         request, "overview.html", "Overview", status=503 if fresh is None else 200, missing=missing,
         fresh=fresh, lately=looks.lately(), minutes=flow.KEPT_SECONDS // 60, bar_seconds=flow.BAR_SECONDS,
-        waiting=waiting, versions=versions,
+        waiting=waiting, recent=recent, versions=versions,
     )  # fmt: skip
 
 

@@ -69,6 +69,7 @@ PLACES: Final = (
     Place("/console/parked", "Parked", auth.ADMINISTER),
     Place("/console/settings", "Settings", auth.ADMINISTER),
     Place("/console/keys", "Keys", auth.ADMINISTER),
+    Place("/console/audit", "Audit", auth.ADMINISTER),
 )
 # What may be done about an error, for people who look at pages; others show the table's own words.
 _ADVICE: Final = {
@@ -141,6 +142,12 @@ def to(
     if session is not None and note:
         session.notes.append(sessions.Note(note))
     return Redirect(path, status_code=303, headers=HEADERS, cookies=list(cookies))
+
+
+def guarded(answer: Response[Any]) -> Response[Any]:
+    """A file of the console's, with the headers that its pages have."""
+    answer.headers |= HEADERS
+    return answer
 
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[str] | Redirect:

@@ -13,7 +13,7 @@ from litestar import Response, Router, get, post
 from litestar.params import FromPath
 
 from api import auth, routing
-from api.console import contacts, keys, login, overview, pages, parked, sessions, settings
+from api.console import audit, contacts, keys, login, overview, pages, parked, sessions, settings, timeline
 
 _OPEN: Final[dict[str, Any]] = {sessions.SCOPE: auth.OPEN}
 _ACCESS: Final[dict[str, Any]] = {sessions.SCOPE: auth.ACCESS}
@@ -53,6 +53,11 @@ async def post_contacts(request: routing.Request) -> Response[Any]:
 @get("/contacts/{id:str}", opt=_ACCESS)
 async def get_contact(request: routing.Request, id: FromPath[str]) -> Response[Any]:
     return await contacts.show(request, id)
+
+
+@get("/contacts/{id:str}/activity.csv", opt=_ACCESS)
+async def get_activity_sheet(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await timeline.sheet(request, id)
 
 
 @post("/contacts/{id:str}/merge", opt=_ACCESS)
@@ -145,6 +150,21 @@ async def post_revoke(request: routing.Request, id: FromPath[str]) -> Response[A
     return await keys.revoke(request, id)
 
 
+@get("/audit", opt=_ADMINISTER)
+async def get_audit(request: routing.Request) -> Response[Any]:
+    return await audit.show(request)
+
+
+@post("/audit", opt=_ADMINISTER)
+async def post_audit(request: routing.Request) -> Response[Any]:
+    return await audit.choose(request)
+
+
+@get("/audit.csv", opt=_ADMINISTER)
+async def get_audit_sheet(request: routing.Request) -> Response[Any]:
+    return await audit.sheet(request)
+
+
 @get("/style.css", opt=_OPEN)
 async def get_style() -> Response[bytes]:
     return Response(pages.STYLE, media_type="text/css", headers=pages.KEPT)
@@ -159,10 +179,10 @@ PAGES: Final = Router(
     path=sessions.PATH,
     route_handlers=[
         get_overview, get_login, post_login, post_logout, get_contacts, post_contacts, get_contact,
-        post_merge, post_unmerge, post_unlink, post_consent, post_delete,
+        get_activity_sheet, post_merge, post_unmerge, post_unlink, post_consent, post_delete,
         post_restore, get_parked, get_parked_records, get_parked_record, post_redrive,
         post_discard, get_settings, post_setting, get_keys, post_keys, post_rotate, get_revoke,
-        post_revoke, get_style, get_icon,
+        post_revoke, get_audit, post_audit, get_audit_sheet, get_style, get_icon,
     ],
     guards=[sessions.knows_who_asks],
     opt={auth.SESSION: True},

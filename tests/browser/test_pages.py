@@ -24,7 +24,8 @@ READ = (
     "/console/contacts/gone",
     "/console/contacts/nobody?as_of=x", "/console/parked", "/console/parked/records?reason=invalid",
     "/console/parked/records/7", "/console/parked/records/8", "/console/settings", "/console/keys",
-    "/console/keys/administer/revoke", "/console/nothing",
+    "/console/keys/administer/revoke", "/console/nothing", "/console/contacts/ada?action=Page%20View",
+    "/console/audit", "/console/audit?type=key.created",
 )  # fmt: skip
 OPEN = ("/console/login", "/console/nothing")
 
@@ -83,6 +84,7 @@ def test_answers_to_forms_stand_out_and_are_told(served: Served, visit: watching
         ("/console/settings", "/console/settings/engagement_period_months", "Settings"),
         ("/console/contacts", "/console/contacts", "Contacts"),
         ("/console/contacts/ada", "/console/contacts/ada/merge", "ada"),
+        ("/console/audit", "/console/audit", "Audit log"),
         ("/console/parked/records/7", "/console/parked/redrive", "Driven again"),
     ):
         page.goto(path)

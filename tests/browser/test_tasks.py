@@ -93,7 +93,7 @@ def log_in(page: Page, key: str) -> Page:
 
 def go(page: Page, name: str) -> None:
     page.get_by_role("navigation", name="Console").get_by_role("link", name=name).click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(page.get_by_role("heading", level=1)).to_have_text(name if name != "Audit" else "Audit log")
 
 
 def figure(page: Page, name: str) -> Any:
@@ -138,13 +138,52 @@ def test_a_contact_is_found_explained_merged_and_parted(page: Page) -> None:
     page.get_by_role("link", name="ada", exact=True).first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("ada")
     comes_to(page, "3")
-    expect(page.get_by_role("link", name="old-ada")).to_be_visible()
+    together = page.get_by_role("region", name="What belongs together")
+    expect(together.get_by_role("link", name="old-ada")).to_be_visible()
     page.get_by_role("button", name="Undo the merge of old-ada into ada").click()
     expect(page.get_by_role("status")).to_have_text("Took back that old-ada was merged into ada.")
     comes_to(page, "2")
     row = page.get_by_role("row").filter(has_text="old-ada merged into ada")
     expect(row).to_contain_text("by key:")
     expect(row.get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.capability("ACT-1", "ACT-2")
+def test_what_happened_and_who_changed_what_is_read_by_clicking(page: Page) -> None:
+    look_up(page, "ada")
+    page.get_by_label("Kind").select_option("link clicked")
+    page.get_by_role("button", name="Filter the timeline").click()
+    lines = page.get_by_role("table", name="What happened, the newest first").locator("tbody tr")
+    expect(lines).to_have_count(2)
+    expect(lines.first).to_contain_text("Link clicked: m1")
+    expect(lines.first).to_contain_text("itself")
+    expect(page.get_by_role("heading", name="Timeline")).to_be_in_viewport()
+    with page.expect_download() as sheet:
+        page.get_by_role("link", name="All as CSV of the timeline").click()
+    assert len(sheet.value.path().read_text().splitlines()) == 3
+
+    page.get_by_label("Merge this contact into").fill("grown-ada")
+    page.get_by_role("button", name="Merge").click()
+    expect(page.get_by_role("status")).to_have_text("Merged ada into grown-ada.")
+    page.get_by_role("link", name="grown-ada", exact=True).first.click()
+    expect(page.get_by_role("table", name="What happened")).to_contain_text("merged ada")
+    page.get_by_role("button", name="Undo the merge of ada into grown-ada").click()
+    expect(page.get_by_role("region", name="Timeline")).to_contain_text("Nothing happened yet.")
+
+    go(page, "Audit")
+    page.get_by_label("Of what").fill("ada@example.org")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("alert")).to_contain_text("as setting:zone or contact:ada")
+    assert "example.org" not in page.url
+    page.get_by_label("Of what").fill("contact:ada")
+    page.get_by_role("button", name="Filter").click()
+    changes = page.get_by_role("table", name="The newest first").locator("tbody tr")
+    expect(changes).to_have_count(2)
+    expect(changes.first).to_contain_text("contact.unmerged")
+    cells = changes.last.locator("td")
+    expect(cells.nth(2)).to_have_text("nothing")
+    expect(cells.nth(3)).to_have_text("contact:grown-ada")
+    expect(cells.nth(4)).to_contain_text("key:")
 
 
 @pytest.mark.capability("IDN-6")

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import math
 import re
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from api import (
+    activity,
     app,
+    audit,
     auth,
     contact_links,
     contacts,
@@ -29,6 +32,7 @@ from api import (
     settings,
 )
 from api.console import flow, sessions
+from schemas import activity as kinds
 from schemas import settings as declared
 from tests import keyring
 from tests.unit.test_auth import ROWS, TOKENS, Servers
@@ -258,6 +262,9 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> None:
             "progress": None if name == "zone" else progress,
         }  # fmt: skip
 
+    monkeypatch.setattr(contacts, "root_of", root)
+    monkeypatch.setattr(activity.Timeline, "rows", happened)
+    monkeypatch.setattr(audit.Changes, "rows", changed)
     monkeypatch.setattr(keys, "read", kept_keys)
     monkeypatch.setattr(keys, "one", one_key)
     monkeypatch.setattr(engagement, "read", read)
@@ -278,6 +285,62 @@ async def known(_: Any, contact: str) -> dict[str, Any]:
         "deleted": fact if contact == "gone" else None,
         "consent": None if contact == "nobody" else {**fact, "level": "aggregate", "subject": HOSTILE},
     }  # fmt: skip
+
+
+async def root(_: Any, contact: str, as_of: datetime | None = None) -> str:
+    return "ada" if contact == "old-ada" else contacts.well_formed(contact)
+
+
+def activities() -> list[dict[str, Any]]:
+    """Thirty of the contact ada, of its own facts, a session's, a merged contact's and an address's."""
+    told = (
+        ("contact:ada", "mail.clicked", "Link clicked: m-7", HOSTILE),
+        ("session:9f3a51", "page.viewed", "Page viewed", "urn:example:shop"),
+        ("contact:old-ada", "mail.bounced", f"Mail bounced: {HOSTILE}", "urn:example:mailer"),
+        ("email:0a1b", "mail.sent", "Mail sent: m-7", "urn:example:mailer"),
+    )
+    made = []
+    for number in range(30):
+        subject, event, text, source = told[number % 4]
+        kind = kinds.KINDS[event]
+        made.append({
+            "contact_id": "ada", "time": NOW - timedelta(hours=number), "type": kind.type,
+            "action": kind.action, "feature": kind.feature, "text": text, "status": str(kind.status),
+            "actor": None, "event_type": event, "source": source, "event_id": f"a-{number}",
+            "subject": subject, "key": uuid.UUID(int=number), "registered": 0,
+        })  # fmt: skip
+    return made
+
+
+async def happened(self: activity.Timeline, after: Any, limit: int) -> list[dict[str, Any]]:
+    chosen = [one for one in activities() if self.filters.get("action") in (None, one["action"])]
+    found = [] if self.contact == "nobody" else chosen
+    return [one for one in found if after is None or one["key"].int > uuid.UUID(after[1]).int][:limit]
+
+
+def changes() -> list[dict[str, Any]]:
+    """Sixty of a setting, a key, a merge and a parked record."""
+    told = (
+        ("setting.changed", "setting:zone", "UTC", "Europe/Amsterdam"),
+        ("key.created", "key:0197f2aa", None, 'shop (["ingest"])'),
+        ("contact.merged", "contact:old-ada", None, "contact:ada"),
+        ("parked.discarded", "parked:facts/3@1042", HOSTILE, None),
+    )
+    made = []
+    for number in range(60):
+        type_, about, before, after = told[number % 4]
+        at = NOW - timedelta(hours=number)
+        made.append({
+            "time": at, "accepted": at, "actor": "key:0197f2" if number else HOSTILE, "type": type_,
+            "about": about, "before": before, "after": after, "source": "urn:heed", "id": f"c-{number:02}",
+        })  # fmt: skip
+    return made
+
+
+async def changed(self: audit.Changes, after: Any, limit: int) -> list[dict[str, Any]]:
+    names = {name: self.filters[name] for name in ("actor", "type", "about") if name in self.filters}
+    found = [one for one in changes() if all(one[name] == value for name, value in names.items())]
+    return [one for one in found if after is None or one["id"] > after[1]][:limit]
 
 
 async def kept_keys(_: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ READ = (
     "/console/parked/records?reason=invalid&door=email-activity&topic=facts&type=x&age=1h",
     "/console/parked/records?after=5", "/console/parked/records/7", "/console/parked/records/8",
     "/console/settings", "/console/keys",
+    "/console/contacts/ada?action=Page%20View&as_of=2026-01-31T09:00:00Z", "/console/audit",
+    "/console/audit?type=setting.changed&about=setting%3Azone&actor=key%3A0197f2",
 )  # fmt: skip
 
 
