@@ -45,6 +45,7 @@ from api import (
     bodies,
     erased,
     event_trace,
+    holds,
     ingest,
     operations,
     parked,
@@ -162,16 +163,9 @@ def create_app(
         debug=False,
     )
     app.state.parts = routing.Parts(
-        ingest.Ingest(log, database, chosen.homes, ahead, held, gone),
-        log,
-        database,
-        readiness,
-        event_trace.Tracing(chosen),
-        chosen.homes,
-        walks,
-        callers,
-        held,
-    )
+        ingest.Ingest(log, database, chosen.homes, ahead, held, gone), log, database, readiness,
+        event_trace.Tracing(chosen), chosen.homes, walks, callers, held, holds.rules(chosen), ahead,
+    )  # fmt: skip
     app.state.flow = flows
     secure = chosen.tls_certificate is not None or chosen.console_secure
     app.state.sessions = sessions.Sessions(callers, secure=secure)

@@ -60,6 +60,8 @@ ROUTES: Final = {
     ("POST", "/v1/contacts/{id}/restore"): ACCESS,
     ("POST", "/v1/contacts/{id}/consent"): ACCESS,
     ("POST", "/v1/contacts/{id}/erase"): ADMINISTER,
+    ("GET", "/v1/contacts/{id}/hold"): ACCESS,
+    ("POST", "/v1/contacts/{id}/hold"): ACCESS,
     ("POST", "/v1/contacts/{id}/merge"): ACCESS,
     ("POST", "/v1/contacts/{id}/unmerge"): ACCESS,
     ("POST", "/v1/sessions"): ACCESS,
@@ -94,6 +96,7 @@ CHANGING: Final = frozenset({
     ("DELETE", "/v1/contacts/{id}"),
     ("POST", "/v1/contacts/{id}/restore"),
     ("POST", "/v1/contacts/{id}/consent"),
+    ("POST", "/v1/contacts/{id}/hold"),
     ("POST", "/v1/contacts/{id}/merge"),
     ("POST", "/v1/contacts/{id}/unmerge"),
     ("POST", "/v1/sessions"),
@@ -173,8 +176,8 @@ class Keys:
         if stands < self._seen:
             # A log that was written anew (`heed topics refill`) may never come to where the lost one ended.
             self._seen = min(self._seen, await self._log.end_of_registry())
-        self._behind = stands < self._seen
-        if self._behind:
+        self._behind = 0 <= stands < self._seen
+        if stands < self._seen:
             return
         self._seen = stands
         self._known = {one.hash: one for one in found if one.taken}

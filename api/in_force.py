@@ -2,7 +2,7 @@
 
 Promises: what is answered is acknowledged by the log, names its actor, and holds.
 Limits: waits 4 s for the owner of the subject's home, or of the registry.
-Called by: `api.settings`, `api.keys`, `api.contacts`, `api.sessions`, `api.links`.
+Called by: `api.settings`, `api.keys`, `api.contacts`, `api.holds`, `api.sessions`, `api.links`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def tell(database: servers.Database, log: telling.Way, *entries: telling.E
     told = [entry if entry.id else dataclasses.replace(entry, id=str(compat.uuid7())) for entry in entries]
     if told:
         await telling.append(log, told)
-    await _folded(database, told)
+    await folded(database, told)
     return [{"source": telling.SOURCE, "id": entry.id} for entry in told]
 
 
@@ -69,7 +69,8 @@ def after(latest: datetime | None) -> datetime | None:
     return latest + timedelta(milliseconds=1)
 
 
-async def _folded(database: servers.Database, told: Sequence[telling.Entry]) -> None:
+async def folded(database: servers.Database, told: Sequence[telling.Entry]) -> None:
+    """Wait until facts that are on the log hold; raises as `tell` does."""
     until = time.monotonic() + WAIT_SECONDS
     for entry in told:
         statement = _IN_REGISTRY if events.EVENTS[entry.type].registered else _IN_FACTS

@@ -13,6 +13,7 @@ Route of `api.routes`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -134,22 +135,17 @@ class Ingest:
         """All as records, facts sealed; new keys are on their topic by then. Raises `Problem`: 503."""
         facts = [one for one in taken if isinstance(one, admission.Admitted)]
         try:
-            sealed = iter(await self._vault.sealed_soon(facts, self._keys_of, self._log.append))
+            sealed = iter(
+                await self._vault.sealed_soon(
+                    facts, functools.partial(keys_of, self._database), self._log.append
+                )
+            )
         except errors.Away:
             raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
         return [
             one if isinstance(one, producer.Record) else judge.fact_record(next(sealed), trace=trace)
             for one in taken
         ]
-
-    async def _keys_of(self, subjects: Iterable[str]) -> list[sealing.KeyRecord]:
-        """Keys that there are; raises `errors.Away` soon: whoever cannot look for one makes another."""
-        try:
-            async with asyncio.timeout(KEY_SECONDS):
-                found = await self._database.rows(_KEYS_OF, subjects=list(subjects))
-        except TimeoutError:
-            raise errors.Away from None
-        return [sealing.KeyRecord(one["kid"], one["wrapped"], one["master"]) for one in found]
 
     async def _secret(self) -> bytes:
         """The installation's secret; raises `Problem` (503) where it cannot be read yet."""
@@ -178,6 +174,16 @@ class Ingest:
 
 
 _NO_ARRAY = Outcome(None, "refused", errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")
+
+
+async def keys_of(database: servers.Database, subjects: Iterable[str]) -> list[sealing.KeyRecord]:
+    """Keys that there are; raises `errors.Away` soon: whoever cannot look for one makes another."""
+    try:
+        async with asyncio.timeout(KEY_SECONDS):
+            found = await database.rows(_KEYS_OF, subjects=list(subjects))
+    except TimeoutError:
+        raise errors.Away from None
+    return [sealing.KeyRecord(one["kid"], one["wrapped"], one["master"]) for one in found]
 
 
 def _nothing_taken(outcomes: Sequence[Outcome]) -> problems.Problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from api.openapi_shapes import body, idempotency_key, merged, nullable, operation, ref, shape
-from schemas import identity
+from schemas import hold, identity
 
 CONTACT_ID: Final = {
     "name": "id",
@@ -18,8 +18,15 @@ CONTACT_ID: Final = {
 }
 
 
+_AS_OF: Final = {
+    "name": "as_of",
+    "in": "query",
+    "schema": {"type": "string", "format": "date-time"},
+    "description": "A past instant: facts and links dated later are left out, by today's knowledge.",
+}
 _ID: Final = {"type": "string", "pattern": f"^{identity.CONTACT_ID}$"}
 _LEVEL: Final = {"type": "string", "enum": ["refused", "aggregate", "individual"]}
+_KIND: Final = {"type": "string", "enum": list(hold.KINDS)}
 _TEXT: Final = {"type": "string"}
 _TIME: Final = {"type": "string", "format": "date-time"}
 _ACTOR: Final = nullable("string", description="Who told it, where that is known")
@@ -32,6 +39,15 @@ def paths() -> dict[str, Any]:
     """Every address, with its methods."""
     into, to = _asked({"into": _ID}), _asked({"contact_id": _ID})
     level = _asked({"level": _LEVEL})
+    held = body(
+        {
+            "type": "object",
+            "properties": {"kind": _KIND, "on": {"type": "boolean"}, "email": nullable("string")},
+            "required": ["kind", "on"],
+            "additionalProperties": False,
+        },
+        required=True,
+    )
     given = nullable("string", pattern=_ID["pattern"], description="null: Heed makes one")
     create = body(
         {"type": "object", "properties": {"session_id": given}, "additionalProperties": False}, required=False
@@ -49,6 +65,12 @@ def paths() -> dict[str, Any]:
         "/v1/contacts/{id}/erase": {
             "post": operation("Erase all of a contact", ref("Erased"), [CONTACT_ID], 404, 409, 503)
             | body(erase, required=False)
+        },
+        "/v1/contacts/{id}/hold": {
+            "get": operation(
+                "What keeps mail from a contact", ref("Holds"), [CONTACT_ID, _AS_OF], 404, 410, 503
+            ),
+            **_post("Stop mail to a contact or an address, or lift that", "Hold", held),
         },
         "/v1/contacts/{id}/merge": _post("Merge a contact into another", "BelongsTo", into),
         "/v1/contacts/{id}/unmerge": _post(
@@ -73,6 +95,9 @@ def schemas() -> dict[str, Any]:
     link = shape({"subject": _TEXT, "contact_id": _ID, **_WORD})
     consent = shape({"level": _LEVEL, "subject": _TEXT, **_WORD})
     whose = nullable("string", description="Whose it is now; null: nobody's")
+    holds = {kind: {"type": "array", "items": ref("Standing")} for kind in hold.KINDS}
+    because = {"type": "string", "enum": [str(one) for one in hold.Because]}
+    whole = nullable("string", description="The address; null: the contact of `subject`")
     return {
         "BelongsTo": shape({"contact_id": _ID, "merged_into": _INTO, "events": told}),
         "Erased": shape(
@@ -84,6 +109,12 @@ def schemas() -> dict[str, Any]:
         ),
         "Deleted": shape({"contact_id": _ID, "deleted": {"type": "boolean"}, "events": told}),
         "Consent": shape({"contact_id": _ID, "level": _LEVEL, "events": told}),
+        "Hold": shape({"contact_id": _ID, "kind": _KIND, "on": {"type": "boolean"}, "events": told}),
+        "Holds": merged(shape({"contact_id": _ID, **holds})),
+        "Standing": shape(
+            {"email": whole, "since": _TIME, "because": because, "subject": _TEXT}
+            | {"source": _TEXT, "id": _TEXT, "actor": _ACTOR}
+        ),
         "Contact": merged(
             shape(
                 {
@@ -91,6 +122,7 @@ def schemas() -> dict[str, Any]:
                     "known": {"type": "boolean", "description": "Whether anything was ever told of it"},
                     "deleted": {"anyOf": [shape(_WORD), {"type": "null"}]},
                     "consent": {"anyOf": [consent, {"type": "null"}], "description": "The one that holds"},
+                    "hold": shape(holds),
                     "links": {"type": "array", "items": link},
                     "truncated": {"type": "boolean", "description": "Whether there are more links"},
                 }

@@ -11,12 +11,32 @@ from typing import Final
 from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
-from api import contacts, erasures, ingest, json_body, routing, sessions
+from api import contacts, erasures, holds, ingest, json_body, routing, sessions
+from schemas import hold
 
 
 @get("/v1/contacts/{id:str}", guards=[routing.takes_parameters])
 async def get_contact(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
-    return routing.json(await contacts.read(routing.parts(request).database, id))
+    parts = routing.parts(request)
+    known = await contacts.read(parts.database, id)
+    standing = await holds.read(parts.database, id, parts.hold, parts.vault.master)
+    return routing.json({**known, "hold": {kind: standing[kind] for kind in hold.KINDS}})
+
+
+@get("/v1/contacts/{id:str}/hold", guards=[routing.takes_parameters], opt={"parameters": ("as_of",)})
+async def get_hold(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
+    parts = routing.parts(request)
+    as_of = routing.instant(request.query_params.get("as_of"))
+    return routing.json(await holds.read(parts.database, id, parts.hold, parts.vault.master, as_of))
+
+
+@post("/v1/contacts/{id:str}/hold", guards=[routing.takes_parameters])
+async def set_hold(request: routing.Request, id: FromPath[str]) -> Response[bytes]:
+    asked = json_body.read(await request.body(), holds.Hold)
+    parts = routing.parts(request)
+    means = holds.Means(parts.hold, parts.vault, parts.homes, parts.ahead)
+    actor = routing.actor(request)
+    return routing.json(await holds.change(parts.database, parts.log, id, asked, actor, means))
 
 
 @delete("/v1/contacts/{id:str}", guards=[routing.takes_parameters], status_code=200)
@@ -99,6 +119,8 @@ ALL: Final = (
     restore_contact,
     set_consent,
     erase_contact,
+    get_hold,
+    set_hold,
     merge_contact,
     unmerge_contact,
     create_session,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -21,7 +21,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import HTTPScope
 
 from api import auth, event_trace, ingest, operations, pages, parameters, parked, problems, servers
-from schemas import envelope
+from schemas import envelope, hold
 from streams import vault
 
 JSON: Final = "application/json"
@@ -45,6 +45,8 @@ class Parts:
     walks: parked.Walks
     keys: auth.Keys
     vault: vault.Vault
+    hold: hold.Rules = hold.Rules()
+    ahead: timedelta = timedelta(0)
 
 
 async def takes_parameters(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:

@@ -62,6 +62,7 @@ _KINDS: Final = (
     Kind("contact.deleted", "Contact", "Delete", _IDENTITY, "Contact deleted"),
     Kind("contact.restored", "Contact", "Restore", _IDENTITY, "Contact restored"),
     Kind("contact.consent_changed", "Contact", "Consent", _IDENTITY, "Consent", ("level",)),
+    Kind("contact.hold_changed", "Contact", "Hold", _IDENTITY, "Hold changed", ("kind", "on")),
     Kind("contact.merged", "Contact", "Merge", _IDENTITY, "Merged into contact", ("into",)),
     Kind("session.created", "Session", "Create", _IDENTITY, "Session created"),
     Kind("session.started", "Session", "Start", _IDENTITY, "Session started"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas import consent, custom_events, identity, links, mail, registry, sessions, topics
+from schemas import consent, custom_events, hold, identity, links, mail, registry, sessions, topics
 
 SNOOZE_CHANGES: Final = "snooze-changes"
 
@@ -99,10 +99,13 @@ def _mail(name: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = (
     return EventType(f"mail.{name}", topics.EMAIL_ACTIVITY, struct=struct, personal=personal)
 
 
-def _contact(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
+def _contact(
+    name: str, topic: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()
+) -> EventType:
     return EventType(
-        f"contact.{name}", topics.CONTACT_IDENTITY, topic, struct=struct, subjects=(identity.CONTACT,)
-    )
+        f"contact.{name}", topics.CONTACT_IDENTITY, topic, struct=struct, personal=personal,
+        subjects=(identity.CONTACT,),
+    )  # fmt: skip
 
 
 def _session(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
@@ -137,6 +140,7 @@ _TYPES: Final = (
     _contact("deleted", topics.FACTS, identity.Deleted),
     _contact("restored", topics.FACTS, identity.Restored),
     _contact("consent_changed", topics.FACTS, consent.ConsentChanged),
+    _contact("hold_changed", topics.FACTS, hold.HoldChanged, personal=("email",)),
     _contact("merged", topics.REGISTRY, links.Merged),
     _contact("unmerged", topics.REGISTRY, links.Unmerged),
     _session("created", topics.FACTS, sessions.Created),
@@ -157,11 +161,6 @@ _TYPES: Final = (
         topics.CONTACT_IDENTITY,
         topics.FACTS,
         "contact.identified",
-    ),
-    *_later(
-        topics.CONTACT_IDENTITY,
-        topics.FACTS,
-        "contact.hold_changed",
     ),
     *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "identifier.unlinked"),
     *_later(

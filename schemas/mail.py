@@ -6,6 +6,8 @@ Limits: a `url` is kept as it was told; `email` of a bounce is personal (see `ev
 Called by events.
 """
 
+import contextlib
+import unicodedata
 from typing import Annotated, Literal
 
 import msgspec
@@ -45,6 +47,14 @@ BounceKind = Annotated[
     Literal["hard", "soft"],
     msgspec.Meta(description="hard: the address does not exist; soft: it may work later."),
 ]
+
+
+def compared(email: str) -> str:
+    """An address as addresses are compared: NFC, trimmed, in lower case, the domain as an A-label."""
+    local, _, domain = unicodedata.normalize("NFC", email.strip()).lower().rpartition("@")
+    with contextlib.suppress(UnicodeError):  # no domain of today's DNS stays as it is
+        domain = domain.encode("idna").decode()
+    return f"{local}@{domain}"
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -146,10 +146,7 @@ class Settings:
     home: Path = _setting(Path(".heed"), ("a directory", Path), "where the local stack keeps its data")
     homes: int = _setting(8, _number(1, 1024), "partitions of the log; fixed once the topics exist")
     zone: str = _setting(
-        "UTC",
-        ("a time zone, as Europe/Amsterdam", _zone),
-        "the zone of dates without a time",
-        changes=True,
+        "UTC", ("a time zone, as Europe/Amsterdam", _zone), "the zone of dates without a time", changes=True
     )
     engagement_period_months: int = _setting(
         12, _number(1, 1200), "the window of the engagement model", changes=True
@@ -172,11 +169,11 @@ class Settings:
         None, _number(0, 1_000_000), "what is free on PostgreSQL's disk, for a replay that cannot see it"
     )
     parked_days: int = _setting(30, _number(1, 3650), "how long parked records are kept")
+    hold_soft_bounces: int = _setting(5, _number(1, 1000), "soft bounces that put an address on hold")
+    hold_days: int = _setting(30, _number(1, 3650), "within how many days they do")
     group: str = _setting("heed", ("a consumer group's name", str), "the consumer group of the workers")
     log_level: str = _setting(
-        "info",
-        _choice(**{level: level for level in _LEVELS}),
-        "the least that is logged",
+        "info", _choice(**{level: level for level in _LEVELS}), "the least that is logged"
     )
     worker_name: str = _setting("worker-1", ("a name that no other worker has", str), "this worker's name")
     otlp_endpoint: str = _setting(

@@ -15,7 +15,17 @@ import msgspec
 from litestar import Response
 from litestar.response import Redirect
 
-from api import contact_links, contacts, engagement, engagement_list, explain, parameters, problems, routing
+from api import (
+    contact_links,
+    contacts,
+    engagement,
+    engagement_list,
+    explain,
+    holds,
+    parameters,
+    problems,
+    routing,
+)
 from api import sessions as told_sessions
 from api.console import forms, pages, sessions, timeline
 from schemas import identity
@@ -37,6 +47,13 @@ LEVELS: Final = {
     "individual": "what this contact does",
     "aggregate": "numbers of many alone",
     "refused": "nothing",
+}
+# What keeps mail from a contact, and what is said of it.
+STOPS: Final = {"hold": "On hold", "opt_out": "Opted out", "do_not_email": "Do not email"}
+BECAUSE: Final = {
+    "told": "as was told",
+    "hard_bounce": "a hard bounce",
+    "soft_bounces": "too many soft bounces",
 }
 # Whose a fact is that was told of no contact and no session.
 KINDS: Final = {
@@ -109,6 +126,27 @@ async def agree(request: routing.Request, id: str) -> Redirect:
     return _done(request, id, f"Consent of {id} is {level} now.")
 
 
+async def stop(request: routing.Request, id: str) -> Response[str] | Redirect:
+    """Stops mail to the contact or to one address of it, or lifts that."""
+    form, parts = await forms.read(request), routing.parts(request)
+    kind, _, word = form.one("stop").partition(" ")
+    if kind not in STOPS or word not in ("on", "off"):
+        raise problems.Problem(problems.WRONG_VALUE, "Mail is stopped, or goes again, as the list has it.")
+    asked = msgspec.convert(
+        {"kind": kind, "on": word == "on", "email": form.one("email") or None}, holds.Hold
+    )
+    means = holds.Means(parts.hold, parts.vault, parts.homes, parts.ahead)
+    try:
+        await holds.change(parts.database, parts.log, id, asked, routing.actor(request), means)
+    except problems.Problem as problem:
+        if problem.kind is not problems.WRONG_VALUE:
+            raise
+        told = "Give one address, as ada@example.org, or leave it empty."
+        return await _show(request, id, [pages.Mistake("email", told)])
+    name = STOPS[kind].lower()
+    return _done(request, id, f"{id} is {name} now." if word == "on" else f"{id} is no longer {name}.")
+
+
 async def delete(request: routing.Request, id: str) -> Redirect:
     """Deletes the contact; it can be restored."""
     parts = routing.parts(request)
@@ -149,7 +187,8 @@ async def _index(
 async def _show(
     request: routing.Request, id: str, mistakes: list[pages.Mistake] | None = None, into: str = ""
 ) -> Response[str]:
-    database = routing.parts(request).database
+    parts = routing.parts(request)
+    database = parts.database
     why, at = request.query_params.get("why", ""), request.query_params.get("as_of", "").strip()
     wrong = list(mistakes or [])
     instant = None
@@ -168,6 +207,7 @@ async def _show(
         request, "contact.html", id, status=400 if wrong else 200, mistakes=wrong, id=id, row=row,
         numbers=NUMBERS, why=why if why in NUMBERS else "", facts=facts, as_of=at, instant=instant, into=into,
         timeline=await timeline.read(request, id, "" if instant is None else at), kinds=KINDS,
+        stops=STOPS, because=BECAUSE, holds=await holds.read(database, id, parts.hold, parts.vault.master),
         levels=LEVELS, state=await contacts.read(database, id), **await contact_links.read(database, id),
     )  # fmt: skip
 

@@ -80,6 +80,11 @@ async def post_consent(request: routing.Request, id: FromPath[str]) -> Response[
     return await contacts.agree(request, id)
 
 
+@post("/contacts/{id:str}/hold", opt=_ACCESS)
+async def post_hold(request: routing.Request, id: FromPath[str]) -> Response[Any]:
+    return await contacts.stop(request, id)
+
+
 @post("/contacts/{id:str}/delete", opt=_ACCESS)
 async def post_delete(request: routing.Request, id: FromPath[str]) -> Response[Any]:
     return await contacts.delete(request, id)
@@ -179,7 +184,7 @@ PAGES: Final = Router(
     path=sessions.PATH,
     route_handlers=[
         get_overview, get_login, post_login, post_logout, get_contacts, post_contacts, get_contact,
-        get_activity_sheet, post_merge, post_unmerge, post_unlink, post_consent, post_delete,
+        get_activity_sheet, post_merge, post_unmerge, post_unlink, post_consent, post_hold, post_delete,
         post_restore, get_parked, get_parked_records, get_parked_record, post_redrive,
         post_discard, get_settings, post_setting, get_keys, post_keys, post_rotate, get_revoke,
         post_revoke, get_audit, post_audit, get_audit_sheet, get_style, get_icon,

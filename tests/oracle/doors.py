@@ -21,7 +21,11 @@ MAIL_WITH_MAILING = frozenset(
 )
 MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
 LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
-CONTACT = frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"}) | LINKS
+CONTACT = (
+    frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"})
+    | LINKS
+    | {"contact.hold_changed"}
+)
 CONTACT |= {"session.created", "session.started"}
 SITE = frozenset({"page.viewed"})  # custom.received is parked, as long as nothing can be defined
 DOORS = {"email-activity": MAIL, "custom-events": SITE, "contact-identity": CONTACT}
@@ -94,6 +98,13 @@ def _plain_link(kind: str, subject: str, data: dict[str, Any]) -> bool:
 def _plain_data(kind: str, data: dict[str, Any]) -> bool:
     if kind == "contact.consent_changed":
         return data.get("level") in ("refused", "aggregate", "individual")
+    if kind == "contact.hold_changed":
+        return (
+            data.get("kind") in ("hold", "opt_out", "do_not_email")
+            and isinstance(data.get("on"), bool)
+            and isinstance(data.get("email", "a@example.org"), str)
+            and bool(ADDRESS.fullmatch(data.get("email", "a@example.org")))
+        )
     texts = [data[name] for name in TEXTS if name in data]
     if not all(isinstance(text, str) and PLAIN.fullmatch(text) for text in texts):
         return False

@@ -33,6 +33,7 @@ NAMES = {
     "contact.deleted": ("Contact", "Delete", IDENTITY, "Contact deleted", "Completed"),
     "contact.restored": ("Contact", "Restore", IDENTITY, "Contact restored", "Completed"),
     "contact.consent_changed": ("Contact", "Consent", IDENTITY, "Consent", "Completed"),
+    "contact.hold_changed": ("Contact", "Hold", IDENTITY, "Hold changed", "Completed"),
     "contact.merged": ("Contact", "Merge", IDENTITY, "Merged into contact", "Completed"),
     "session.created": ("Session", "Create", IDENTITY, "Session created", "Completed"),
     "session.started": ("Session", "Start", IDENTITY, "Session started", "Completed"),
@@ -112,6 +113,7 @@ def _line(one: Envelope, root_of: Callable[[str], str]) -> Activity:
     type_, action, feature, text, status = NAMES[one["type"]]
     data = one["data"]
     told = [data.get(name) for name in ("mailing_id", "kind", "level", "into", "contact_id")]
+    told += [str(data["on"]).lower()] if "on" in data else []
     detail = ", ".join(value for value in told if value)
     return Activity(
         root_of(one["subject"]).removeprefix("contact:"), instant(one["time"]), type_, action, feature,

@@ -27,6 +27,7 @@ from api import (
     engagement,
     engagement_list,
     explain,
+    holds,
     keys,
     parked,
     settings,
@@ -263,6 +264,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> None:
         }  # fmt: skip
 
     monkeypatch.setattr(contacts, "root_of", root)
+    monkeypatch.setattr(holds, "read", held)
     monkeypatch.setattr(activity.Timeline, "rows", happened)
     monkeypatch.setattr(audit.Changes, "rows", changed)
     monkeypatch.setattr(keys, "read", kept_keys)
@@ -289,6 +291,17 @@ async def known(_: Any, contact: str) -> dict[str, Any]:
 
 async def root(_: Any, contact: str, as_of: datetime | None = None) -> str:
     return "ada" if contact == "old-ada" else contacts.well_formed(contact)
+
+
+async def held(*_: Any) -> dict[str, Any]:
+    """An address and a contact on hold, another opted out."""
+    by = {"since": NOW, "source": "urn:example:mailer", "id": "h", "actor": None}
+    bounced = {"email": "ada@example.org", "because": "soft_bounces", "subject": "contact:ada", **by}
+    told = {"email": None, "because": "told", "subject": "contact:ada", **by, "actor": HOSTILE}
+    return {
+        "contact_id": "ada", "hold": [bounced, told], "do_not_email": [],
+        "opt_out": [{**told, "subject": "contact:old-ada"}],
+    }  # fmt: skip
 
 
 def activities() -> list[dict[str, Any]]:

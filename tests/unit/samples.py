@@ -31,6 +31,7 @@ DATA: dict[str, dict[str, Any]] = {
     "contact.deleted": {},
     "contact.restored": {},
     "contact.consent_changed": {"level": "aggregate"},
+    "contact.hold_changed": {"email": "ada@example.org", "kind": "hold", "on": True},
     "contact.merged": {"into": "grace"},
     "contact.unmerged": {"link": {"id": "e0", "source": "urn:test"}},
     "session.created": {},

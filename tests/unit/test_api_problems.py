@@ -161,6 +161,7 @@ def test_a_mistake_or_a_server_away_behind_the_route(
         "/v1/keys": {"name": "it", "scopes": ["access"]},
         "/v1/contacts/{id}/consent": {"level": "refused"},
         "/v1/contacts/{id}/erase": {"why": "asked"},
+        "/v1/contacts/{id}/hold": {"kind": "opt_out", "on": True},
         "/v1/contacts/{id}/merge": {"into": "ada"},
         "/v1/contacts/{id}/unmerge": {"into": "ada"},
         "/v1/sessions/{id}/link": {"contact_id": "ada"},

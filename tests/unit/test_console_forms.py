@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from api import contacts, engagement, explain, keys, settings
+from api import contacts, engagement, explain, holds, keys, problems, settings
 from api import sessions as told_sessions
+from schemas import hold
 from tests.unit import console_world
 from tests.unit.console_world import HOSTILE, World
 from tests.unit.test_console import Reader
@@ -213,3 +214,33 @@ def test_more_facts_are_told_of_only_where_there_are_more(
     monkeypatch.setattr(explain, "explain", behind)
     page = world.log_in().get("/console/contacts/ada?why=volume").text
     assert ("There are more" in page) is more
+
+
+def test_mail_is_stopped_by_the_api_s_function_and_a_wrong_address_is_told_at_its_field(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    async def change(_: Any, __: Any, contact: str, asked: holds.Hold, actor: str, by: holds.Means) -> Any:
+        if asked.email == "nobody":
+            raise problems.Problem(problems.WRONG_VALUE, "no address")
+        told.append((contact, asked, actor, by.rules))
+        return {}
+
+    monkeypatch.setattr(holds, "change", change)
+    world.log_in("access")
+    page = "/console/contacts/ada"
+    sent = world.send(f"{page}/hold", stop="opt_out on", email="")
+    assert sent.headers["location"] == page
+    shown = world.get(page).text
+    assert "ada is opted out now." in shown and "too many soft bounces" in shown
+    world.send(f"{page}/hold", stop="hold off", email="ada@example.org")
+    assert "ada is no longer on hold." in world.get(page).text
+    wrong = world.send(f"{page}/hold", stop="hold on", email="nobody")
+    assert wrong.status_code == 400 and 'href="#email"' in wrong.text and "location" not in wrong.headers
+    assert world.send(f"{page}/hold", stop=HOSTILE).status_code == 400
+    rules = hold.Rules()
+    assert told == [
+        ("ada", holds.Hold("opt_out", True), "key:access", rules),
+        ("ada", holds.Hold("hold", False, "ada@example.org"), "key:access", rules),
+    ]

@@ -32,7 +32,7 @@ DOORS = {
 }
 LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"}
 BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", "contact.consent_changed", *LINKS}
-BUILT |= {"session.created", "session.started", "page.viewed"}
+BUILT |= {"contact.hold_changed", "session.created", "session.started", "page.viewed"}
 
 
 def test_each_type_has_its_door() -> None:

@@ -85,7 +85,8 @@ begin atomic
             when 'mailing_id' then mailing
             when 'into' then substr(target, 9)
             when 'contact_id' then substr(target, 9)
-            else substring(data from '"' || t.field || '":"([^"\\]*)"') end, ', ' order by t.place), ''))
+            else coalesce(substring(data from '"' || t.field || '":"([^"\\]*)"'),
+                substring(data from '"' || t.field || '":(true|false)')) end, ', ' order by t.place), ''))
     from unnest(told) with ordinality as t(field, place);
 end;
 
