@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 
 from api import auth, bodies, problems, servers
 from projections import tables
-from schemas import admission, completion, errors, metrics, sealing, topics
+from schemas import admission, completion, errors, metrics, sealing
 from streams import judge, producer, tracing, vault
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -97,6 +97,9 @@ class Ingest:
         if events and not records:
             raise _nothing_taken(outcomes)
         await self._append(records, len(body))
+        admitted = sum(isinstance(one, admission.Admitted) for one in taken)
+        if admitted:
+            metrics.ADMITTED.labels("http").inc(admitted)
         return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
 
     async def _judge(
@@ -143,8 +146,11 @@ class Ingest:
         except errors.Away:
             raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
         return [
-            one if isinstance(one, producer.Record) else judge.fact_record(next(sealed), trace=trace)
+            record
             for one in taken
+            for record in (
+                [one] if isinstance(one, producer.Record) else judge.fact_records(next(sealed), trace=trace)
+            )
         ]
 
     async def _secret(self) -> bytes:
@@ -168,9 +174,6 @@ class Ingest:
             raise problems.Problem(problems.LOG_AWAY, "Kafka has not acknowledged in time.") from None
         finally:
             self._waiting -= size
-        admitted = sum(record.topic not in topics.DOORS for record in records)
-        if admitted:
-            metrics.ADMITTED.labels("http").inc(admitted)
 
 
 _NO_ARRAY = Outcome(None, "refused", errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")

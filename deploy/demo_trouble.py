@@ -44,7 +44,7 @@ def rubbish(writer: Writer, subjects: list[str]) -> None:
     """Some of each kind; what is no JSON, or at the wrong door, can only come by Kafka."""
     for number in range(max(1, int(len(writer.letters) * RUBBISH))):
         subject = writer.dice.choice(subjects)
-        for event in _unfit(writer, subject, f"email:someone-{number}@example.org"):
+        for event in _unfit(writer, subject, f"mail:someone-{number}@example.org"):
             by_http = writer.dice.random() < 0.5
             writer.send(writer.any_time(), by_http, topics.EMAIL_ACTIVITY, None, writer.encode(event))
         for raw in NO_JSON:

@@ -60,6 +60,11 @@ where (i.time, i.digest) <> (f.time, f.digest)
 OF_ERASED: Final = """
 select count(*) from incoming i where exists (select from erased e where e.subject = i.subject)
 """
+# Purpose: who is in a set, and in which order they are asked for a contact.
+SETS: Final = """
+insert into set_member (member, subject, rank)
+select * from unnest(%s::text[], %s::text[], %s::smallint[]) on conflict do nothing
+"""
 
 
 @dataclasses.dataclass(slots=True)
@@ -91,6 +96,9 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
     done = Merged(duplicates=facts.duplicates, conflicts=facts.conflicts)
     if not facts.lines:
         return done
+    if facts.sets:
+        told = [(one, of, rank) for of, members in facts.sets.items() for rank, one in enumerate(members)]
+        connection.execute(SETS, [list(column) for column in zip(*told, strict=True)])
     replaced = 0
     for type_, subject, number in connection.execute(MERGE).fetchall():
         if subject is None:

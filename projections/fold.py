@@ -40,6 +40,13 @@ ASKED: Final = 8000  # contacts of commands in one question
 
 # Purpose: of these subjects, those that belong to another contact, with that contact and its home.
 ROOTS: Final = "select subject, root, home from member where subject = any(%s::text[])"
+# Purpose: of these sets, the contacts that any member of theirs belongs to: it may have been any one's.
+SETS: Final = """
+select distinct m.root, m.home from set_member s join member m on m.subject = s.member
+where s.subject = any(%s::text[])
+"""
+# Purpose: the sets that these identifiers are in.
+SETS_OF: Final = "select distinct subject from set_member where member = any(%s::text[])"
 
 # Purpose: every statement of the fold finds rows by index, so its plan may be kept whatever a table's size.
 PLAN: Final = """
@@ -155,6 +162,8 @@ class Fold:
         work = _Work(frozenset(part for topic, part in batch.moves if topic == topics.FACTS))
         touched = batch.facts.touched | {one: topics.home(one, self.homes) for one in merged.replaced}
         self._route(touched, work, drop=False)
+        # What a link that is just being folded did not see of a set is looked at again after this commits.
+        work.others |= {one: home for one, home in touched.items() if one.startswith(identity.SET)}
         if self.live:
             if batch.again is not None:
                 parked_again.settle(connection, batch.again)
@@ -204,10 +213,12 @@ class Fold:
     def _route(self, subjects: Mapping[str, int], work: _Work, *, drop: bool) -> None:
         """Each subject's root: brought here if its home is ours, else nudged where its owner looks.
 
-        `drop`: a subject of ours that is no root any more is looked at too, so that its row goes.
+        `drop`: a subject of ours that is no root any more is looked at too, so that its row goes, and the
+        sets that an identifier is in are nudged, whose contact it may have changed.
         """
         if not subjects:
             return
+        self._route_sets(subjects, work, drop=drop)
         linked = {
             subject: (root, home)
             for subject, root, home in self.connection.execute(ROOTS, (database.array(subjects),)).fetchall()
@@ -220,6 +231,19 @@ class Fold:
                 work.bring(root, root_home)
             elif root.startswith(identity.CONTACT):
                 work.others[root] = root_home
+
+    def _route_sets(self, subjects: Mapping[str, int], work: _Work, *, drop: bool) -> None:
+        sets = [one for one in subjects if one.startswith(identity.SET)]
+        if sets:
+            for root, home in self.connection.execute(SETS, (database.array(sets),)).fetchall():
+                if home in work.mine:
+                    work.bring(root, home)
+                else:
+                    work.others[root] = home
+        moved = [one for one in subjects if drop and one.startswith(identity.IDENTIFIERS)]
+        if moved:
+            for (found,) in self.connection.execute(SETS_OF, (database.array(moved),)).fetchall():
+                work.others[found] = topics.home(found, self.homes)
 
     def _overdue(self, named: list[str], at: datetime) -> dict[str, int]:
         """Of the contacts that commands name, those that are really due, as subjects with their homes."""

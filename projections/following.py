@@ -183,7 +183,7 @@ class Pair:
             at = positions.move(self.connection, fold.READER, move)
             if registry.merge(self.connection, batch):
                 recalculation.everyone(self.connection, recalculation.RULE, at)
-            membership.follow(self.connection, batch.linked, self._homes)
+            membership.follow(self.connection, batch.linked, batch.holders, self._homes)
             erasure.tell(self.connection, batch.erased, self._homes)
 
     def _follow(self, batch: records.Decoded) -> None:

@@ -7,6 +7,9 @@ nudged: a contact that moved, and the roots from which and to which anything mov
 with them are told of in their own homes, since a fact of theirs may just be folded there under the old root.
 That this is enough is what `tests/laws/protocol.py` shows, and that nothing can be left out but the direct
 nudge of a new root, which is there so that its row need not wait for a second hand.
+An identifier may be several contacts': it belongs to the root of the one whose primary address it is, else of
+them all; of several the smallest. So it is looked at whenever one of its holders moves, or gets another
+primary address. A set of identifiers is nobody's by itself: who reads asks its members (`subjects_of`).
 Limits: costs in proportion to what belongs to the contacts concerned.
 Called by: `projections.registry`, inside its transaction.
 """
@@ -20,7 +23,9 @@ import msgspec
 import psycopg
 
 from projections import database, nudges
-from schemas import codec, identity, links, topics
+from schemas import codec, identified, identity, links, topics
+
+Moved = dict[str, tuple[str, str]]  # a subject, whose it was and whose it is
 
 REASON: Final = "linked"
 
@@ -44,6 +49,30 @@ insert into member (subject, root, home)
 select * from unnest(%s::text[], %s::text[], %s::smallint[])
 on conflict (subject) do update set root = excluded.root, home = excluded.home
 """
+# Purpose: the identifiers that were ever linked to these contacts.
+HELD: Final = """
+select distinct subject from registry where target = any(%s::text[]) and type = 'identifier.linked'
+"""
+# Purpose: the contacts that these identifiers were linked to by what is now taken back.
+UNHELD: Final = """
+select distinct l.target from registry u join registry l on l.subject = u.subject and l.key = u.undoes
+where u.subject = any(%s::text[]) and u.undoes is not null and l.target is not null
+"""
+# Purpose: the identifiers that were ever the primary address of these contacts.
+PRIMARY: Final = """
+select distinct subject from registry where target = any(%s::text[])
+    and type = 'identifier.linked' and data->>'primary' = 'true'
+"""
+# Purpose: whose these identifiers are, by `member` as it says of contacts; without a row: nobody's.
+IDENTIFIED: Final = """
+select u.subject, coalesce(min(r.root) filter (where h.is_primary), min(r.root))
+from unnest(%s::text[]) as u(subject)
+cross join lateral holders_at(u.subject, 'infinity') h
+cross join lateral (
+    select coalesce((select m.root from member m where m.subject = h.contact), h.contact)
+        collate "C" as root) r
+group by u.subject
+"""
 EVERYONE: Final = "select distinct subject from registry where target is not null"
 
 
@@ -54,39 +83,95 @@ def link_of(content: msgspec.Struct) -> tuple[str, str]:
             return identity.CONTACT + content.into, ""
         case links.SessionLinked():
             return identity.CONTACT + content.contact_id, ""
+        case identified.IdentifierLinked():
+            return identity.CONTACT + content.contact_id, ""
+        case identified.IdentifierUnlinked():
+            told = content.link
+            return "", codec.key(told.source, identified.link_id(told.source, told.id))
         case links.Unmerged() | links.SessionUnlinked():
             return "", codec.key(content.link.source, content.link.id)
         case _:
             return "", ""
 
 
-def follow(connection: psycopg.Connection, linked: Iterable[str], homes: int) -> None:
+def follow(connection: psycopg.Connection, linked: Iterable[str], holders: Iterable[str], homes: int) -> None:
     """Links of these subjects have changed: have the table say so, and nudge whom it concerns.
 
-    Inside the caller's transaction, after the links.
+    Inside the caller's transaction, after the links. `holders` are contacts to which identifiers were linked.
     """
-    changed = sorted(set(linked))
+    everything = set(linked)
+    named = {one for one in everything if one.startswith(identity.IDENTIFIERS)}
+    moved, taken_along = _follow_contacts(connection, everything - named, homes)
+    came = {one for one in moved if identity.contact_id(one) is not None}
+    moved |= _follow_identifiers(connection, named, taken_along, came, set(holders), homes)
+    nudges.append_all(connection, _told(moved, homes), REASON)
+
+
+def _follow_contacts(connection: psycopg.Connection, linked: set[str], homes: int) -> tuple[Moved, set[str]]:
+    """Contacts and sessions; answers who moved, and the identifiers that belong to where anything moved."""
+    changed = sorted(linked)
     if not changed:
-        return
+        return {}, set()
     before: dict[str, str] = dict(connection.execute(ROOTS, (database.array(changed),)).fetchall())
     # Whatever a contact took along comes from the same root as itself; a session takes nothing along.
     sources = {before.get(one, one) for one in changed if identity.contact_id(one) is not None}
     before |= dict(connection.execute(MEMBERS, (database.array(sources),)).fetchall())
-    after = _roots(connection, before.keys() | sources | set(changed))
+    named = {one for one in before if one.startswith(identity.IDENTIFIERS)}
+    after = _roots(connection, (before.keys() | sources | set(changed)) - named)
     moved = {
         subject: (before.get(subject, subject), root)
         for subject, root in after.items()
         if before.get(subject, subject) != root
     }
     _write(connection, {subject: root for subject, (_, root) in moved.items()}, homes)
-    nudges.append_all(connection, _told(moved, homes), REASON)
+    return moved, named
+
+
+def _follow_identifiers(
+    connection: psycopg.Connection,
+    linked: set[str],
+    taken_along: set[str],
+    came: set[str],
+    holders: set[str],
+    homes: int,
+) -> Moved:
+    """Identifiers whose links changed, whose holders moved, or are primary for another contact now."""
+    asked = linked | taken_along
+    if came:
+        asked |= _column(connection, HELD, came)
+    if linked:
+        holders |= _column(connection, UNHELD, linked)
+        asked |= _column(connection, PRIMARY, holders) if holders else set()
+    if not asked:
+        return {}
+    before: dict[str, str] = dict(connection.execute(ROOTS, (database.array(asked),)).fetchall())
+    after = _owners(connection, asked)
+    moved = {
+        one: (before.get(one, one), after[one]) for one in sorted(asked) if before.get(one, one) != after[one]
+    }
+    _write(connection, {subject: root for subject, (_, root) in moved.items()}, homes)
+    return moved
 
 
 def build(connection: psycopg.Connection, homes: int) -> None:
     """The whole table from all links, for a pair that nobody reads yet: nobody is nudged."""
-    everyone = [subject for (subject,) in connection.execute(EVERYONE).fetchall()]
-    after = _roots(connection, everyone)
+    everyone = {subject for (subject,) in connection.execute(EVERYONE).fetchall()}
+    named = {one for one in everyone if one.startswith(identity.IDENTIFIERS)}
+    after = _roots(connection, everyone - named)
     _write(connection, {one: root for one, root in after.items() if one != root}, homes)
+    owners = _owners(connection, named)
+    _write(connection, {one: root for one, root in owners.items() if one != root}, homes)
+
+
+def _owners(connection: psycopg.Connection, named: Iterable[str]) -> dict[str, str]:
+    """Whose each of these identifiers is; itself where it is nobody's."""
+    asked = sorted(named)
+    found = connection.execute(IDENTIFIED, (database.array(asked),)).fetchall() if asked else []
+    return {one: one for one in asked} | dict(found)
+
+
+def _column(connection: psycopg.Connection, statement: str, asked: Iterable[str]) -> set[str]:
+    return {one for (one,) in connection.execute(statement.encode(), (database.array(asked),)).fetchall()}
 
 
 def _roots(connection: psycopg.Connection, subjects: Iterable[str]) -> dict[str, str]:
@@ -135,7 +220,7 @@ def _told(moved: Mapping[str, tuple[str, str]], homes: int) -> set[tuple[int, st
     told: set[tuple[int, str]] = set()
     for subject, (old, new) in moved.items():
         home = topics.home(subject, homes)
-        if identity.contact_id(subject) is not None:
+        if not subject.startswith(identity.SESSION):
             told.add((home, subject))
         elif new != subject:
             told.add((home, new))

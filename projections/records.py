@@ -18,7 +18,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from projections import engagement
-from schemas import admission, codec, envelope, errors, events, sealing, told, topics
+from schemas import admission, codec, envelope, errors, events, identifiers, sealing, told, topics
 from schemas import identity as identities
 
 
@@ -98,6 +98,7 @@ class Written(msgspec.Struct, gc=False):
     digest: envelope.Digest
     accepted: str
     actor: envelope.Name | None = None
+    members: envelope.Members = ""
     sealed: envelope.Sealed = ""
     kid: envelope.Kid = ""
 
@@ -105,7 +106,7 @@ class Written(msgspec.Struct, gc=False):
 _written = msgspec.json.Decoder(Written).decode
 _marks = msgspec.json.Decoder(Marks).decode
 _CURRENT = {event.dataschema: event.name for event in events.EVENTS.values() if event.folded}
-_NAMED = (identities.CONTACT, identities.SESSION)
+_NAMED = (*events.ANYONE,)
 _NONE = "\\N"
 _NOT_OURS = "the data of this fact is not what Heed writes."
 
@@ -115,11 +116,12 @@ class Decoded:
     """A batch of `facts`: lines for COPY, subjects to look at, what is set aside, what came twice.
 
     `lines` holds (time, digest, line, record) by the line's first two columns; `kids` are the keys that facts
-    are sealed with; `accepted` are times as text.
+    are sealed with; `sets` are the members of sets that are told of; `accepted` are times as text.
     """
 
     lines: dict[str, tuple[str, str, str, Record]] = dataclasses.field(default_factory=dict)
     kids: set[str] = dataclasses.field(default_factory=set)
+    sets: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     touched: dict[str, int] = dataclasses.field(default_factory=dict)
     asides: list[Aside] = dataclasses.field(default_factory=list)
     accepted: list[str] = dataclasses.field(default_factory=list)
@@ -176,6 +178,8 @@ def _take(out: Decoded, home_of: dict[str, int], record: Record, homes: int | No
     home = home_of.get(subject)
     if home is None:
         _well_formed(subject)
+        if fact.members or subject.startswith(identities.SET):
+            out.sets[subject] = _members(subject, fact.members)
         home = home_of[subject] = 0 if homes is None else topics.home(subject, homes)
     kid, sealed = fact.kid, fact.sealed
     if kid or sealed:
@@ -243,7 +247,8 @@ def _restated(value: bytes) -> Written:
         data = msgspec.Raw(codec.canonical(content))
     return Written(
         fact.id, fact.source, fact.type, fact.subject, envelope.format_time(fact.time), event.dataschema,
-        data, fact.digest, envelope.format_time(fact.accepted), fact.actor, fact.sealed or "", fact.kid or "",
+        data, fact.digest, envelope.format_time(fact.accepted), fact.actor, fact.members or "",
+        fact.sealed or "", fact.kid or "",
     )  # fmt: skip
 
 
@@ -269,8 +274,16 @@ def _check_sealed(kid: str, sealed: str, subject: str) -> None:
 
 def _well_formed(subject: str) -> None:
     """A contact's row can be told of in commands only under an id that Heed admits."""
-    if identities.is_subject(subject) is None and subject.startswith(_NAMED):
+    if identities.is_logged(subject) is None and subject.startswith(_NAMED):
         raise codec.Unreadable(errors.Reason.INVALID, "the subject of this fact is none that Heed admits.")
+
+
+def _members(subject: str, told: str) -> list[str]:
+    """Who is in a set, in the order in which they are asked for a contact."""
+    try:
+        return identifiers.members_of(subject, told)
+    except ValueError:
+        raise codec.Unreadable(errors.Reason.INVALID, "the members of this fact are not its set's.") from None
 
 
 def _escape(text: str) -> str:

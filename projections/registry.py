@@ -31,7 +31,7 @@ from projections import (
     recalculation,
     records,
 )
-from schemas import codec, envelope, errors, events, identity, registry, settings, topics
+from schemas import codec, envelope, errors, events, identified, identity, registry, settings, topics
 
 READER: Final = "fold"
 TP: Final = (topics.REGISTRY, 0)
@@ -64,6 +64,11 @@ from (select coalesce(setting_at('engagement_period_months', 'infinity')::int, o
 where (r.period_months, r.keep_row_without_clicks) is distinct from (n.period_months, n.keep)
 returning r.period_months
 """
+# Purpose: whose identifiers are by facts that stand under the keys of these.
+STANDING: Final = """
+select distinct r.target from unnest(%s::text[], %s::uuid[]) as u(subject, key)
+join registry r on r.subject = u.subject and r.key = u.key where r.target is not null
+"""
 SETTINGS: Final = """
 select distinct on (subject) substr(subject, 9), data->>'value' from registry
 where type = 'setting.changed' order by subject, time desc, id desc, source desc
@@ -75,6 +80,7 @@ class Batch:
     """What one transaction reads of the registry, and how far its partition moves.
 
     `facts` are rows by subject and key, each once; `linked` are subjects whose links may have changed,
+    `holders` contacts that an identifier was linked to,
     `erased` those that an erasure covers.
     """
 
@@ -82,6 +88,7 @@ class Batch:
     facts: dict[tuple[str, str], tuple[object, ...]] = dataclasses.field(default_factory=dict)
     types: list[str] = dataclasses.field(default_factory=list)
     linked: set[str] = dataclasses.field(default_factory=set)
+    holders: set[str] = dataclasses.field(default_factory=set)
     erased: set[str] = dataclasses.field(default_factory=set)
     asides: list[records.Aside] = dataclasses.field(default_factory=list)
     again: parked_again.Again | None = None
@@ -117,7 +124,7 @@ def advance(connection: psycopg.Connection, batch: Batch, homes: int, at: dateti
         done.changed = merge(connection, batch)
         if done.changed:
             recalculation.everyone(connection, recalculation.RULE, done.at)
-        membership.follow(connection, batch.linked, homes)
+        membership.follow(connection, batch.linked, batch.holders, homes)
         erasure.tell(connection, batch.erased, homes)
         erasure.destroy_keys(connection, batch.erased)
         if batch.again is not None:
@@ -131,6 +138,10 @@ def merge(connection: psycopg.Connection, batch: Batch) -> bool:
     """Facts into the table, inside the caller's transaction; whether the rule has changed by them."""
     if not batch.facts:
         return False
+    named = [name for name in batch.facts if name[0].startswith(identity.IDENTIFIERS)]
+    if named:  # another contact may have stood where one does now, and have lost its primary address
+        found = connection.execute(STANDING, [list(column) for column in zip(*named, strict=True)])
+        batch.holders |= {target for (target,) in found.fetchall()}
     columns = zip(*batch.facts.values(), strict=True)
     connection.execute(MERGE.encode(), [database.array(column) for column in columns])
     batch.linked |= erasure.follow(connection, batch.erased, batch.linked)
@@ -156,6 +167,8 @@ def _take(batch: Batch, record: records.Record) -> None:
     batch.types.append(fact.type)
     if target or undoes:
         batch.linked.add(fact.subject)
+        if target and isinstance(content, identified.IdentifierLinked):
+            batch.holders.add(target)
     if isinstance(content, registry.ContactErased):
         batch.erased.update(content.covers)
     standing = batch.facts.get(name)
@@ -178,7 +191,13 @@ def _actor(actor: object) -> tuple[bool, str]:
 
 def _check(event: events.EventType, content: msgspec.Struct, subject: str) -> None:
     """A stranger's word is none that would stop every row, or links what cannot be linked."""
-    if event.door is not None and not (subject.startswith(event.subjects) and identity.is_subject(subject)):
+    if isinstance(content, identified.IdentifierLinked):
+        admitted = identity.is_identifier(subject) is not None
+    else:
+        admitted = event.door is None or bool(
+            subject.startswith(event.subjects) and identity.is_logged(subject)
+        )
+    if not admitted:
         raise codec.Unreadable(errors.Reason.INVALID, "the subject of this fact is none that Heed admits.")
     if not isinstance(content, registry.SettingChanged):
         return

@@ -59,6 +59,7 @@ _KINDS: Final = (
     Kind("mail.unsubscribed", "System", "Unsubscribe", _TRACKING, "Unsubscribed", _MAILING),
     Kind("mail.complained", "System", "Complaint", _TRACKING, "Reported as spam", _MAILING),
     Kind("page.viewed", "System", "Page View", _TRACKING, "Page viewed", behaviour=True),
+    Kind("contact.identified", "Contact", "Identify", _IDENTITY, "Contact identified"),
     Kind("contact.deleted", "Contact", "Delete", _IDENTITY, "Contact deleted"),
     Kind("contact.restored", "Contact", "Restore", _IDENTITY, "Contact restored"),
     Kind("contact.consent_changed", "Contact", "Consent", _IDENTITY, "Consent", ("level",)),

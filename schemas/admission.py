@@ -18,7 +18,20 @@ from typing import Final
 
 import msgspec
 
-from schemas import codec, completion, envelope, errors, events, identity, links, sealing, told, topics
+from schemas import (
+    codec,
+    completion,
+    envelope,
+    errors,
+    events,
+    identifiers,
+    identity,
+    links,
+    sealing,
+    told,
+    topics,
+    writing,
+)
 
 MAX_BYTES: Final = 32 * 1024
 MAX_DEPTH: Final = 32
@@ -29,7 +42,8 @@ PARKED_BY_HTTP: Final = frozenset({Reason.FUTURE, Reason.UNDEFINED_EVENT, Reason
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
     """An event that goes on the log: `value` is the record, its key is `subject`, its place `topic` and
-    `partition`. While `personal` is not empty, the record lacks it: it is finished by `sealed`."""
+    `partition`; `links` go on with it. While `personal` is not empty, the record lacks it: it is finished
+    by `sealed`."""
 
     id: str
     source: str
@@ -42,6 +56,7 @@ class Admitted(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     personal: bytes = b""
     traceparent: str | None = None
+    links: tuple[writing.Link, ...] = ()
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -78,7 +93,8 @@ _OWN_TYPE: Final = "events of this type are written by Heed alone."
 _NOT_KEPT: Final = "holds a character that cannot be kept (NUL, or half of a surrogate pair)."
 _FUTURE: Final = "time is further ahead than HEED_AHEAD_SECONDS; the event waits until its time has come."
 _NO_SUBJECT: Final = (
-    "subject is neither contact:<id> nor session:<id>; the event waits until Heed can find its contact."
+    "subject is none of contact:, session:, email:, phone: and custom:, and there are no data.identifiers; "
+    "the event waits, and can be driven again once somebody is told of."
 )
 _ITSELF: Final = "data.into must be another contact than the one that the event is about."
 _UNDEFINED: Final = "no event of this name is defined: it is kept, and is taken once somebody has defined it."
@@ -108,13 +124,11 @@ def admit(
         data = b"" if kind.undefined else _data(event, kind)
         id, text = _named(event, at, door, fill)
         time = envelope.parse_time(text)
-        subject = event.subject or ""
-        if not subject.startswith((identity.CONTACT, identity.SESSION)):
+        subject, members = _about(event, secret)
+        if not subject:
             reason, detail = Reason.NO_SUBJECT, _NO_SUBJECT
-        elif identity.is_subject(subject) is None:
-            raise codec.Unreadable(Reason.INVALID, _RULES["subject"])
         elif not subject.startswith(kind.subjects):
-            kinds = " or ".join(f"{one}<id>" for one in kind.subjects)
+            kinds = " or ".join(f"{one}<id>" for one in kind.subjects if one != identity.SET)
             raise codec.Unreadable(Reason.INVALID, f"subject of {kind.name} must be {kinds}.")
         elif kind.name == "contact.merged" and links.is_to_itself(subject, data):
             raise codec.Unreadable(Reason.INVALID, _ITSELF)
@@ -127,14 +141,15 @@ def admit(
             actor = fill.actor if fill is not None and kind.attributed else None
             digest = codec.digest(kind.name, data, secret)
             opened, personal = codec.parts(kind, data)
-            value = _written(kind, opened, digest, id, source, subject, text, time, at, actor)
+            value = writing.written(kind, opened, digest, id, source, subject, text, time, at, actor, members)
             partition = topics.partition(kind.topic, subject, homes)
             trace = event.traceparent
             if trace is not None and _is_traceparent(trace) is None:
                 trace = None
             came_by = door or kind.door or ""
             return Admitted(
-                id, source, kind.name, subject, kind.topic, partition, time, came_by, value, personal, trace
+                id, source, kind.name, subject, kind.topic, partition, time, came_by, value, personal, trace,
+                writing.links_of(kind, data, id, source, subject, text, time, at, actor, secret),
             )  # fmt: skip
         kept = _completed(raw, id, text) if door is None else raw
         about = subject if identity.is_subject(subject) else None
@@ -217,6 +232,21 @@ def _data(event: envelope.Incoming, kind: events.EventType) -> bytes:
     return data
 
 
+def _about(event: envelope.Incoming, secret: bytes) -> tuple[str, str]:
+    """Whom the event is about, as the log names them, and the members of a set; raises codec.Unreadable.
+
+    ("", ""): nobody is told of.
+    """
+    told = event.subject
+    if told is None:
+        return identifiers.addressed(event.data, secret)
+    if told.startswith((identity.CONTACT, identity.SESSION)):
+        if identity.is_subject(told) is None:
+            raise codec.Unreadable(Reason.INVALID, _RULES["subject"])
+        return told, ""
+    return identifiers.subject(told, secret) or "", ""
+
+
 def _named(
     event: envelope.Incoming, at: datetime, door: str | None, fill: completion.Fill | None
 ) -> tuple[str, str]:
@@ -231,21 +261,6 @@ def _named(
             raise codec.Unreadable(Reason.INVALID, _RULES["time"])
         time = envelope.format_time(completion.time_of(id) or at)
     return id, time
-
-
-def _written(
-    kind: events.EventType, data: bytes, digest: str, id: str, source: str, subject: str,
-    text: str, time: datetime, at: datetime, actor: str | None,
-) -> bytes:  # fmt: skip
-    """The record of the log."""
-    if not envelope.is_canonical(text):
-        text = envelope.format_time(time)
-    return envelope.write_fact(
-        envelope.Written(
-            id, source, kind.name, subject, text, kind.dataschema, msgspec.Raw(data), digest,
-            envelope.format_time(at), actor,
-        )
-    )  # fmt: skip
 
 
 def _completed(raw: bytes, id: str, time: str) -> bytes:

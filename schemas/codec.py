@@ -29,7 +29,7 @@ _NULL: Final = msgspec.Raw(b"null")
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _version: Final = re.compile(r"urn:heed:([a-z_]+(?:\.[a-z_]+)+):([1-9][0-9]*)").fullmatch
-_place: Final = re.compile(r" - at `\$\.([a-z0-9_]+)").search
+_place: Final = re.compile(r" - at `(?:key` in `)?\$\.([a-z0-9_]+)").search
 _missing: Final = re.compile(r"missing required field `([a-z0-9_]+)`").search
 _bracket: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([\[{])|([\]}])', re.DOTALL).finditer
 
@@ -244,6 +244,11 @@ def _words(kind: Any) -> str:
             return "an object with " + " and ".join(
                 f"{one.encode_name} ({_words(one.type)})" for one in fields
             )
+        case msgspec.inspect.ListType():
+            return f"a list of at most {kind.max_length}, each {_words(kind.item_type)}"
+        case msgspec.inspect.DictType():
+            names, values = _words(kind.key_type), _words(kind.value_type)
+            return f"an object of at most {kind.max_length} members, each name {names}, each value {values}"
         case msgspec.inspect.BoolType():
             return "true or false"
         case msgspec.inspect.IntType():

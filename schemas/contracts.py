@@ -2,8 +2,8 @@
 
 Promises: `event_schema` says of a whole event what admission says of its form; `fact_schema` of a record of
 the log what the fold reads. Both use keywords that drafts 7 and 2020-12 of JSON Schema share.
-Limits: a schema says what is well formed. Whether the day exists, the contact is known or the time has come
-is admission's to say; by HTTP `id` and `time` may be left out.
+Limits: a schema says what is well formed, but not what attributes are, or an address. Whether the day exists,
+the contact is known or the time has come is admission's to say; by HTTP `id` and `time` may be left out.
 Called by asyncapi (the contract of the topics) and deploy.contracts, which writes docs/schemas.
 """
 
@@ -19,13 +19,34 @@ TIME: Final = (
 LOG_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$"
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
+# Rules of members of any name, which producers' checks need not know (examples/check_contract.py): admission
+# says them.
+_OF_MEMBERS: Final = ("propertyNames", "additionalProperties", "maxProperties")
+_ABOUT: Final = "Whom it is about; the id is opaque and never an address."
+_ABOUT_ANYONE: Final = (
+    f"{_ABOUT} With several identifiers it is left out, and data.identifiers tells email, phone, custom_id "
+    "and session_id."
+)
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
 
 
 def subject(event: events.EventType) -> str:
-    """The pattern of a subject that events of this type can be about."""
-    kinds = event.subjects[0] if len(event.subjects) == 1 else f"({'|'.join(event.subjects)})"
-    return f"^{kinds}{identity.CONTACT_ID}$"
+    """The pattern of a subject that events of this type can be about, as they are told."""
+    told = [one for one in event.subjects if one in identity.IDENTIFIERS]
+    return _subject(event, [rf"({'|'.join(told)})[\s\S]+"] if told else [])
+
+
+def log_subject(event: events.EventType) -> str:
+    """The same as the log has them: identifiers and sets as hashes."""
+    hashed = [one for one in event.subjects if one in (*identity.IDENTIFIERS, identity.SET)]
+    return _subject(event, [f"({'|'.join(hashed)})[0-9a-f]{{64}}"] if hashed else [])
+
+
+def _subject(event: events.EventType, others: list[str]) -> str:
+    named = [one for one in event.subjects if one in (identity.CONTACT, identity.SESSION)]
+    kinds = named[0] if len(named) == 1 else f"({'|'.join(named)})"
+    found = ([f"{kinds}{identity.CONTACT_ID}"] if named else []) + others
+    return f"^{found[0]}$" if len(found) == 1 else f"^({'|'.join(found)})$"
 
 
 def file_schema(event: events.EventType) -> dict[str, Any]:
@@ -44,6 +65,10 @@ def event_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
     """The schema of a whole event as it comes by a door: a CloudEvent in structured mode."""
     assert event.struct is not None, event
     required = ["specversion", "id", "source", "type", "subject", "time"]
+    if data_schema(event)["required"]:
+        required.append("data")
+    if identity.SET in event.subjects:
+        required.remove("subject")
     return {
         "description": f"{said(event.struct)} Comes by the Kafka topic {event.door}, or by POST /v1/events.",
         "type": "object",
@@ -56,7 +81,7 @@ def event_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
             "source": {"description": "Names the sending system.", **_NAME},
             "type": {"const": event.name},
             "subject": {
-                "description": "Whom it is about; the id is opaque and never an address.",
+                "description": _ABOUT_ANYONE if identity.SET in event.subjects else _ABOUT,
                 "type": "string",
                 "pattern": subject(event),
             },
@@ -73,7 +98,7 @@ def event_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
             "datacontenttype": {"description": "Not looked at: data is JSON.", "type": ["string", "null"]},
             "data": {"$ref": data_ref},
         },
-        "required": [*required, "data"] if data_schema(event)["required"] else required,
+        "required": required,
     }
 
 
@@ -91,7 +116,7 @@ def fact_schema(event: events.EventType, data_ref: str) -> dict[str, Any]:
         "digest": {"description": "Of type and data, in canonical form.", **properties["digest"]},
     }
     if event.door is not None:
-        fixed["subject"] = {"type": "string", "pattern": subject(event)}
+        fixed["subject"] = {"type": "string", "pattern": log_subject(event)}
     return {
         "description": said(event.struct),
         "type": "object",
@@ -143,9 +168,10 @@ def _written_out(field: dict[str, Any], components: dict[str, Any]) -> dict[str,
 
 def nullable(field: dict[str, Any]) -> dict[str, Any]:
     """A field that may be left out, said in one `type` instead of an `anyOf` with null and a default."""
-    field = dict(field)
+    field = {name: rule for name, rule in field.items() if name not in _OF_MEMBERS}
     if field.pop("default", ...) is None:
-        kind = next(one for one in field.pop("anyOf") if one != {"type": "null"})
+        whole = next(one for one in field.pop("anyOf") if one != {"type": "null"})
+        kind = {name: rule for name, rule in whole.items() if name not in _OF_MEMBERS}
         field.update(kind if "enum" in kind else {**kind, "type": [kind["type"], "null"]})
     return field
 

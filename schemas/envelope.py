@@ -7,6 +7,7 @@ of type and data.
 `actor` names who told it, where it tells of Heed itself or of who somebody is (`EventType.attributed`). Where
 something of the data is personal it stands in `sealed`, encrypted under the key that `kid` names, and `data`
 has the rest; the digest is of the whole.
+`members` are those of a set of identifiers, where the subject is one (`schemas.identifiers`).
 Limits: a leap second cannot be told.
 Called by admission (writes) and by the fold, replay and the API (read).
 """
@@ -30,6 +31,10 @@ Sealed = Annotated[
 ]
 Kid = Annotated[
     str, msgspec.Meta(max_length=256, description="The key that it is encrypted under; in the topic keys.")
+]
+Members = Annotated[
+    str,
+    msgspec.Meta(max_length=512, description="Of a set: its members as subjects, commas between them."),
 ]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -70,6 +75,7 @@ class Written(msgspec.Struct, gc=False, omit_defaults=True):
     digest: str
     accepted: str
     actor: str | None = None
+    members: str | None = None
     sealed: str | None = None
     kid: str | None = None
 
@@ -88,6 +94,7 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     accepted: Moment
     specversion: str = "1.0"
     actor: Name | None = None
+    members: Members | None = None
     sealed: Sealed | None = None
     kid: Kid | None = None
 

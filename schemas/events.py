@@ -13,9 +13,22 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas import consent, custom_events, hold, identity, links, mail, registry, sessions, topics
+from schemas import (
+    consent,
+    custom_events,
+    hold,
+    identified,
+    identity,
+    links,
+    mail,
+    registry,
+    sessions,
+    topics,
+)
 
 SNOOZE_CHANGES: Final = "snooze-changes"
+
+ANYONE: Final = (identity.CONTACT, identity.SESSION, *identity.IDENTIFIERS, identity.SET)
 
 Decode = Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
@@ -35,7 +48,7 @@ class EventType:
     version: int = 1
     struct: type[msgspec.Struct] | None = None
     personal: tuple[str, ...] = ()
-    subjects: tuple[str, ...] = (identity.CONTACT, identity.SESSION)
+    subjects: tuple[str, ...] = ANYONE
     undefined: bool = False
     decode: Decode = field(init=False, repr=False, compare=False)
     open: type[msgspec.Struct] | None = field(init=False, repr=False, compare=False, default=None)
@@ -103,9 +116,13 @@ def _contact(
     name: str, topic: str, struct: type[msgspec.Struct], personal: tuple[str, ...] = ()
 ) -> EventType:
     return EventType(
-        f"contact.{name}", topics.CONTACT_IDENTITY, topic, struct=struct, personal=personal,
+        f"contact.{name}",
+        topics.CONTACT_IDENTITY,
+        topic,
+        struct=struct,
+        personal=personal,
         subjects=(identity.CONTACT,),
-    )  # fmt: skip
+    )
 
 
 def _session(name: str, topic: str, struct: type[msgspec.Struct]) -> EventType:
@@ -121,6 +138,10 @@ def _own(name: str, struct: type[msgspec.Struct]) -> EventType:
 def _later(door: str | None, topic: str, *names: str) -> tuple[EventType, ...]:
     return tuple(EventType(name, door, topic) for name in names)
 
+
+_KNOWN: Final = (
+    "attributes", "custom_ids", "emails", "first_name", "last_name", "name", "phones", "primary_email",
+)  # fmt: skip
 
 _TYPES: Final = (
     _mail("sent", mail.Sent),
@@ -157,12 +178,14 @@ _TYPES: Final = (
         "order.returned",
         "gift.received",
     ),
-    *_later(
+    _contact("identified", topics.FACTS, identified.Identified, personal=_KNOWN),
+    EventType(
+        "identifier.unlinked",
         topics.CONTACT_IDENTITY,
-        topics.FACTS,
-        "contact.identified",
+        topics.REGISTRY,
+        struct=identified.IdentifierUnlinked,
+        subjects=identity.IDENTIFIERS,
     ),
-    *_later(topics.CONTACT_IDENTITY, topics.REGISTRY, "identifier.unlinked"),
     *_later(
         SNOOZE_CHANGES,
         topics.FACTS,
@@ -170,12 +193,13 @@ _TYPES: Final = (
         "snooze.observed",
         "snooze.reminded_later",
     ),
+    _own("identifier.linked", identified.IdentifierLinked),
     _own("setting.changed", registry.SettingChanged),
     _own("key.created", registry.KeyCreated),
     _own("key.revoked", registry.KeyRevoked),
     _own("parked.discarded", registry.ParkedDiscarded),
     _own("contact.erased", registry.ContactErased),
-    *_later(None, topics.REGISTRY, "identifier.linked", "event.defined"),
+    *_later(None, topics.REGISTRY, "event.defined"),
     *_later(None, topics.FACTS, "snooze.ended", "snooze.pushed", "snooze.push_failed"),
     *_later(None, topics.FACTS, "segment.entered", "segment.left"),
     *_later(None, topics.COMMANDS, "engagement.expire", "snooze.end", "snooze.resnooze"),

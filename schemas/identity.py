@@ -3,7 +3,8 @@
 A subject is `<kind>:<value>`. The id of a contact or of a session is opaque and can never be an address: it
 has no `@`. What is told of a session is kept under it, and is a contact's while it is linked to one
 (`schemas.links`).
-Limits: every other subject is parked until there are identifiers.
+A contact may also be told of by an identifier of its own, which reaches the log as a keyed hash alone
+(`schemas.identifiers`).
 Called by events (structs), admission (subjects) and the API (ids).
 """
 
@@ -15,7 +16,13 @@ import msgspec
 CONTACT: Final = "contact:"
 SESSION: Final = "session:"
 CONTACT_ID: Final = "[A-Za-z0-9_.~-]{1,64}"
+EMAIL: Final = "email:"
+PHONE: Final = "phone:"
+CUSTOM: Final = "custom:"
+SET: Final = "set:"
+IDENTIFIERS: Final = (EMAIL, PHONE, CUSTOM)
 SUBJECTS: Final = f"(?:{CONTACT}|{SESSION}){CONTACT_ID}"
+IDENTIFIER: Final = f"(?:{EMAIL}|{PHONE}|{CUSTOM})[0-9a-f]{{64}}"
 
 Subject = Annotated[
     str,
@@ -24,6 +31,10 @@ Subject = Annotated[
 
 is_contact_id: Final = re.compile(CONTACT_ID).fullmatch
 is_subject: Final = re.compile(SUBJECTS).fullmatch
+is_identifier: Final = re.compile(IDENTIFIER).fullmatch
+# What can be in a set, and what a subject of the log looks like.
+is_member: Final = re.compile(f"{IDENTIFIER}|{SESSION}{CONTACT_ID}").fullmatch
+is_logged: Final = re.compile(f"{SUBJECTS}|{IDENTIFIER}|{SET}[0-9a-f]{{64}}").fullmatch
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -65,14 +65,14 @@ class IntakeLane(lanes.Lane):
             judged, asides = self._without_erased(*self._judge(spans))
             admitted = self._sealed(judged)
             told.link(tracing.of_records(admitted))
-            told.tell({"admitted": len(admitted), "parked": len(asides)})
+            told.tell({"admitted": len(judged), "parked": len(asides)})
             if admitted:
                 with tracing.span("append", "producer", records=len(admitted)):
                     self._out.append_from_thread(admitted, self._loop)
             self._commit(claim, spans, asides)
         self.moved(claim, spans)
-        for door, number in collections.Counter(dict(record.headers)["door"] for record in admitted).items():
-            metrics.ADMITTED.labels(door=door.decode()).inc(number)
+        for door, number in collections.Counter(event.door for event, _ in judged).items():
+            metrics.ADMITTED.labels(door=door).inc(number)
         for aside in asides:
             metrics.PARKED.labels(reason=aside.reason).inc()
         return False
@@ -112,8 +112,9 @@ class IntakeLane(lanes.Lane):
             lambda found: self._out.append_from_thread(found, self._loop),
         )
         return [
-            judge.fact_record(event, record.partition, record.offset)
+            one
             for event, (_, record) in zip(sealed, judged, strict=True)
+            for one in judge.fact_records(event, record.partition, record.offset)
         ]
 
     def _commit(self, claim: claims.Claim, spans: Mapping[TP, Any], asides: list[records.Aside]) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from projections import records
-from schemas import admission, errors
+from schemas import admission, errors, topics
 from streams import producer
 
 ERASED: Final = "whom it is about is erased: nothing of it is kept."
@@ -51,6 +51,23 @@ def fact_record(
     if outcome.traceparent or trace:
         headers.append(("traceparent", (outcome.traceparent or trace or "").encode()))
     return producer.Record(outcome.topic, outcome.partition, outcome.subject.encode(), outcome.value, headers)
+
+
+def fact_records(
+    outcome: admission.Admitted,
+    part: int | None = None,
+    offset: int | None = None,
+    trace: str | None = None,
+) -> list[producer.Record]:
+    """`fact_record`, and what goes onto the registry with it: the links that it makes."""
+    fact = fact_record(outcome, part, offset, trace)
+    return [
+        fact,
+        *(
+            producer.Record(topics.REGISTRY, 0, link.subject.encode(), link.value, fact.headers)
+            for link in outcome.links
+        ),
+    ]
 
 
 def unread(found: records.Record, door: str) -> records.Aside:

@@ -192,8 +192,9 @@ class Driver:
             self._append,
         )
         return [
-            judge.fact_record(event, one.partition, one.offset)
+            record
             for event, (_, one) in zip(sealed, judged, strict=True)
+            for record in judge.fact_records(event, one.partition, one.offset)
         ]
 
     def _owners(self, asked: Sequence[int]) -> dict[int, Outcome]:

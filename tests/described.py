@@ -39,6 +39,8 @@ def each_event_is_answered_as_described(
         return
     assert len(items) == len(outcomes), "an outcome for each event"
     for item, outcome in zip(items, outcomes, strict=True):
+        if _names_an_identifier(item):
+            continue
         fits = validator().is_valid(item) and not _into_itself(item)
         assert fits == (outcome["status"] != "refused"), f"fits: {fits}, answered: {outcome}, sent: {item}"
 
@@ -60,6 +62,16 @@ def _into_itself(event: Any) -> bool:
         return False
     data = event.get("data")
     return isinstance(data, dict) and f"contact:{data.get('into')}" == event.get("subject")
+
+
+def _names_an_identifier(event: Any) -> bool:
+    """What a schema cannot say either: what an address or a number is."""
+    if not isinstance(event, dict):
+        return False
+    data, subject = event.get("data"), event.get("subject")
+    about = isinstance(subject, str) and subject.startswith(("email:", "phone:", "custom:"))
+    lists = ("identifiers", "emails", "phones", "custom_ids", "primary_email", "attributes")
+    return about or (isinstance(data, dict) and any(data.get(name) is not None for name in lists))
 
 
 @functools.cache

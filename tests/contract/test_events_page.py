@@ -24,7 +24,7 @@ def test_every_type_with_its_door_its_fields_and_its_schema() -> None:
     rows = {
         row[0].strip("`"): row
         for row in ROWS
-        if row[0].startswith(("`mail.", "`page.", "`contact.", "`session."))
+        if row[0].startswith(("`mail.", "`page.", "`contact.", "`session.", "`identifier."))
     }
     assert list(rows) == [event.name for event in events.built()]
     for event in events.built():

@@ -44,7 +44,8 @@ ODD_TIMES = (
 )
 ODD_SUBJECTS = (
     "contact:", "contact:a@b", "contact:a b", "contact:" + "a" * 64, "contact:" + "a" * 65, "CONTACT:ada",
-    "contact", "email:a@example.org", "session:1", "contact:é", "contact:a\n", "contact:\0", "home:1",
+    "contact", "email:a@example.org", "phone:+49301234567", "custom:a",
+    "session:1", "contact:é", "contact:a\n", "contact:\0", "home:1",
     "contact:.", "contact:~-_",
 )
 ODD_SCHEMAS = (

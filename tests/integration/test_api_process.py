@@ -86,7 +86,7 @@ def test_what_is_acknowledged_is_on_the_log_where_kafka_would_put_it(
     launch.api(topics, database, port)
     stack.eventually(lambda: answers(client, "/health/live"), "the API answers")
     batch = [click(str(n), f"contact:{n % 50}") for n in range(500)]
-    batch[7]["subject"] = "email:ada@example.org"
+    batch[7]["subject"] = "mail:ada@example.org"
     response = client.post("/v1/events", json=batch)
     assert Counter(one["status"] for one in response.json()["outcomes"]) == {"accepted": 499, "parked": 1}
     facts = read(topics, "facts")

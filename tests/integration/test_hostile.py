@@ -68,7 +68,7 @@ AT_DOORS: dict[str, tuple[bytes | None, str | None]] = {
     "a type nobody knows": (_click(type="mail.eaten"), "unknown_type"),
     "a type of another door": (_click(type="contact.deleted", data={}), "wrong_door"),
     "a type of Heed's own": (_click(type="contact.erased", data={}), "wrong_door"),
-    "an address for a subject": (_click(subject=f"email:{ADDRESS}"), "no_subject"),
+    "an address for a subject": (_click(subject=f"mail:{ADDRESS}"), "no_subject"),
     "an address for a contact": (_click(subject=f"contact:{ADDRESS}"), "invalid"),
     "no subject": (_click(subject=...), "no_subject"),
     "tabs and line breaks": (_click(data=_data(mailing_id="a\tb\nc\\.\r")), None),
@@ -223,7 +223,7 @@ def _by_place(placed: dict[str, int], records: dict[str, tuple[bytes | None, str
 def test_no_address_sent_as_a_subject_stands_in_the_log(
     cluster: clusters.Cluster, servers: stack.Servers
 ) -> None:
-    subjects = [f"email:{ADDRESS}", f"contact:{ADDRESS}", ADDRESS, f"phone:+3120555{ADDRESS}"]
+    subjects = [f"mail:{ADDRESS}", f"contact:{ADDRESS}", ADDRESS, f"phone:+3120555{ADDRESS}"]
     producer = traffic.plain_producer(cluster.bootstrap)
     for subject in subjects:
         traffic.send(producer, topics.EMAIL_ACTIVITY, traffic.click("x", subject=subject), key=subject)

@@ -97,7 +97,7 @@ def wrong(cluster: clusters.Cluster, url: str) -> None:
     hostile = [
         b"{" + MARK.encode(),
         json.dumps({"specversion": MARK, "id": MARK}).encode(),
-        event("x") .replace(b"contact:x", f"email:{address}".encode()),
+        event("x") .replace(b"contact:x", f"mail:{address}".encode()),
         event("y").replace(b"mail.clicked", MARK.encode()),
         event("z").replace(b'"url"', f'"{MARK}\\u0000": 1, "url"'.encode()),
     ]  # fmt: skip

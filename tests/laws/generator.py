@@ -212,8 +212,8 @@ def rubbish(now: datetime = NOW) -> list[Sent]:
         bad("wrong_door", type="contact.deleted", data={}),
         bad("wrong_door", type="segment.entered"),
         bad("no_subject", subject=...),
-        bad("no_subject", subject="email:someone@example.org"),
-        bad("no_subject", subject="phone:+4930123456"),
+        bad("no_subject", subject="mail:someone@example.org"),
+        bad("invalid", subject="phone:30123456"),
         bad("future", time=_utc(now + AHEAD + MS)),
     ]
 

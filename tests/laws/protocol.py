@@ -23,7 +23,11 @@ CONTACTS = ("A", "B", "C", "D")
 SESSIONS = ("s", "t")
 IDENTIFIERS = ("e", "f", "p")
 LINKED = (*CONTACTS, *SESSIONS, *IDENTIFIERS)
-SETS = {"ep": ("e", "p"), "fp": ("f", "p")}  # in the order in which identifiers are asked for a contact
+SETS = {
+    "ep": ("e", "p"),
+    "fp": ("f", "p"),
+    "es": ("e", "s"),
+}  # in the order in which identifiers are asked for a contact
 HOMES = 4
 
 
@@ -36,7 +40,7 @@ class Part(enum.Enum):
     SEPARATE = "each nudge has an id of its own and is never merged with another"
     DELETED_FIRST = "a nudge is deleted before the facts are read that it speaks of"
     SETS_OF = "whoever takes a nudge for an identifier nudges the sets that it is in, in their homes"
-    NEW_SET = "a set that was not known is nudged, so that it is looked at again after its commit"
+    NEW_SET = "a set that is told of is nudged, so that it is looked at again after the commit"
     DROPPED = "the row of a contact that is no root any more is dropped"
 
 
@@ -142,7 +146,7 @@ class Model:
     def fold(self, owner: frozenset[int], fact: tuple[str, int]) -> Step:
         own, (subject, _) = Transaction(), fact
         own.facts.add(fact)
-        if subject in SETS and subject not in self.sets:
+        if subject in SETS:
             own.sets.add(subject)
             if self.without is not Part.NEW_SET:
                 self.append(subject, own)

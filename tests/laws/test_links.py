@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests import oracle
 from tests.laws import generator, registrar, test_order, world
-from tests.oracle import links
+from tests.oracle import identifiers, links
 
 NOW = generator.NOW
 RULE = oracle.Rule(12, keep_row_without_clicks=True)
 Facts = Sequence[dict[str, Any]]
-REGISTERED = links.TYPES | {links.ERASED}
+REGISTERED = identifiers.REGISTERED | {links.ERASED}
 HELD = """
 with gone as materialized (select unnest(%s::text[]) as subject)
 select 'fact', f.subject, f.type from gone join heed_data.fact f using (subject)

@@ -16,8 +16,8 @@ import pytest
 
 from schemas import topics
 from tests import oracle
-from tests.laws import generator, registrar, world
-from tests.oracle import links
+from tests.laws import generator, registrar, test_identifiers, world
+from tests.oracle import identifiers
 
 NOW = generator.NOW
 Envelope = dict[str, Any]
@@ -50,6 +50,19 @@ LINK = told("session.linked", S, "l1", to=A)
 UNLINK = told("session.unlinked", S, "u1", takes_back=("urn:a", "l1"))
 UNMERGE = told("contact.unmerged", B, "u1", takes_back=("urn:a", "l1"))
 HISTORY = [clicked(A, "a"), clicked(B, "b"), clicked(C, "c"), clicked(S, "s")]
+
+E, P = test_identifiers.E, test_identifiers.P
+BOTH, VISIT = test_identifiers.BOTH, test_identifiers.a_set(E, S)
+YESTERDAY = NOW - timedelta(days=1)
+
+
+def of_anybody(about: str, id: str) -> Envelope:
+    return test_identifiers.event("mail.clicked", about, YESTERDAY, id, mailing=f"mailing of {id}")
+
+
+def known(about: str, to: str, id: str, days: int = 1, primary: bool = False) -> Envelope:
+    return test_identifiers.linked(about, to, NOW - timedelta(days=days), id, primary=primary)
+
 
 # What was told and settled before; then what is told at once.
 CASES: dict[str, tuple[list[Envelope], Envelope, Envelope]] = {
@@ -89,6 +102,30 @@ CASES: dict[str, tuple[list[Envelope], Envelope, Envelope]] = {
         [*HISTORY, merged(B, A), told("contact.consent_changed", B, "n", 2, level="refused")],
         told("contact.consent_changed", B, "y", level="individual"), UNMERGE,
     ),
+    "event of an address and its contact": (HISTORY, of_anybody(E, "new"), known(E, A, "i1")),
+    "event of an address and a merge": ([*HISTORY, known(E, B, "i1")], of_anybody(E, "new"), merged(B, A)),
+    "event of an address and its primary owner": (
+        [*HISTORY, known(E, A, "i1")], of_anybody(E, "new"), known(E, B, "i2", primary=True),
+    ),
+    "event of an address that is taken back": (
+        [*HISTORY, known(E, A, "i1")], of_anybody(E, "new"),
+        test_identifiers.unlinked(E, NOW, "u1", "i1"),
+    ),
+    "first event of a set and the contact of its second": (
+        HISTORY, of_anybody(BOTH, "new"), known(P, A, "i1"),
+    ),
+    "event of a set and the contact of its first": (
+        [*HISTORY, known(P, A, "i1"), of_anybody(BOTH, "old")], of_anybody(BOTH, "new"), known(E, B, "i2"),
+    ),
+    "first event of a set and the contact of its first": (
+        [*HISTORY, known(P, A, "i1")], of_anybody(BOTH, "new"), known(E, B, "i2"),
+    ),
+    "event of a set and the contact of its session": (
+        [*HISTORY, of_anybody(VISIT, "old")], of_anybody(VISIT, "new"), LINK,
+    ),
+    "event of a set and its session's next contact": (
+        [*HISTORY, LINK, of_anybody(VISIT, "old")], of_anybody(VISIT, "new"), ELSEWHERE,
+    ),
     "restoring and un-merge": (
         [*HISTORY, merged(B, A), told("contact.deleted", B, "d", 2)],
         told("contact.restored", B, "r"), UNMERGE,
@@ -118,22 +155,22 @@ class Stand:
             worker.held, worker.next = {}, {}
             worker.claim(name for name in self.log.entries if name[1] in homes)
         for one in ledger:
-            if one["type"] not in links.TYPES:
+            if one["type"] not in identifiers.REGISTERED:
                 self.log.tell(one)
         for worker in self.workers:
             worker.advance(at=NOW)
-        self.registrar.fold(*(world.encode(one) for one in ledger if one["type"] in links.TYPES))
+        self.registrar.fold(*(world.encode(one) for one in ledger if one["type"] in identifiers.REGISTERED))
         self.settle()
 
     def tell(self, one: Envelope) -> Callable[[], None]:
         """What tells it: a transaction of whoever it concerns."""
-        if one["type"] in links.TYPES:
+        if one["type"] in identifiers.REGISTERED:
             return lambda: self._discard(self.registrar.fold(world.encode(one)))
         self.log.tell(one)
         return lambda: self._discard(self._owner(one).advance(at=NOW))
 
     def statements(self, one: Envelope) -> world.Fuse:
-        return self.registrar.fuse if one["type"] in links.TYPES else self._owner(one).fuse
+        return self.registrar.fuse if one["type"] in identifiers.REGISTERED else self._owner(one).fuse
 
     def settle(self) -> None:
         for _ in range(6):

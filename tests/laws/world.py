@@ -25,6 +25,7 @@ from tests.laws import generator
 
 HOMES = 3
 TABLES = ("heed_data.fact", "heed_data.engagement", "heed_data.nudge", "heed_data.member",
+          "heed_data.set_member",
           "heed_data.position", "heed_ops.outbox", "heed_ops.parked", "heed_ops.position")  # fmt: skip
 STORED = "contact_id, date_first_click, date_last_click, frequency, volume, volume_last_30, period_months"
 CONTENT = "subject, key::text, source, id, type, time, version, digest::text, test, mailing, data"

@@ -20,6 +20,7 @@ MAIL_WITH_MAILING = frozenset(
     {"mail.sent", "mail.delivered", "mail.bounced", "mail.unsubscribed", "mail.complained"}
 )
 MAIL = MAIL_WITH_MAILING | {"mail.opened", "mail.clicked"}
+IDENTIFYING = frozenset({"contact.identified", "identifier.unlinked"})
 LINKS = frozenset({"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"})
 CONTACT = (
     frozenset({"contact.deleted", "contact.restored", "contact.consent_changed"})
@@ -28,7 +29,7 @@ CONTACT = (
 )
 CONTACT |= {"session.created", "session.started"}
 SITE = frozenset({"page.viewed"})  # custom.received is parked, as long as nothing can be defined
-DOORS = {"email-activity": MAIL, "custom-events": SITE, "contact-identity": CONTACT}
+DOORS = {"email-activity": MAIL, "custom-events": SITE, "contact-identity": CONTACT | IDENTIFYING}
 SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 ID = re.compile(r"[A-Za-z0-9_.~-]{1,64}", re.ASCII)
 PLAIN = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
@@ -55,6 +56,8 @@ def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelt
     if not isinstance(kind, str) or kind not in DOORS[door]:
         return Verdict.BAD
     subject = event.get("subject")
+    if _by_identifiers(kind, event):
+        return Verdict.EITHER
     if not isinstance(subject, str) or not SUBJECT.fullmatch(subject):
         return Verdict.BAD
     if kind in CONTACT and not subject.startswith(kind.split(".")[0]):
@@ -62,6 +65,20 @@ def judge(raw: bytes, door: str, appended: datetime, ahead: timedelta = timedelt
     if not all(isinstance(event.get(name), str) and event[name] for name in ("id", "source", "time")):
         return Verdict.BAD
     return Verdict.GOOD if _plain(event, appended + ahead) else Verdict.EITHER
+
+
+def _by_identifiers(kind: str, event: dict[str, Any]) -> bool:
+    """Whether it tells of identifiers, which is more than can be judged from here."""
+    subject, data = event.get("subject"), event.get("data")
+    if kind in IDENTIFYING or (
+        kind not in CONTACT
+        and isinstance(subject, str)
+        and subject.startswith(("email:", "phone:", "custom:"))
+    ):
+        return True
+    return (
+        subject is None and kind not in CONTACT and isinstance(data, dict) and bool(data.get("identifiers"))
+    )
 
 
 def _plain(event: dict[str, Any], latest: datetime) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from whenever import PlainDateTime
 
-from tests.oracle import links
+from tests.oracle import identifiers, links
 from tests.oracle.instants import instant
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,8 +83,9 @@ def expected(
     rows = {}
     envelopes, gone = links.without_erased(facts)
     told = [links.read(one) for one in envelopes if one["type"] in links.TYPES]
-    root_of = links.roots(told, None if upto is None else _cut(upto), gone)
-    events = [read(one) for one in envelopes if one["type"] not in links.TYPES]
+    until = None if upto is None else _cut(upto)
+    root_of = identifiers.roots(envelopes, links.roots(told, until, gone), until, gone)
+    events = [read(one) for one in envelopes if one["type"] not in identifiers.REGISTERED]
     for contact_id, history in histories(events, root_of).items():
         found = row(contact_id, history, at, rule, upto)
         if found is not None:

@@ -34,6 +34,7 @@ NAMES = {
     "contact.restored": ("Contact", "Restore", IDENTITY, "Contact restored", "Completed"),
     "contact.consent_changed": ("Contact", "Consent", IDENTITY, "Consent", "Completed"),
     "contact.hold_changed": ("Contact", "Hold", IDENTITY, "Hold changed", "Completed"),
+    "contact.identified": ("Contact", "Identify", IDENTITY, "Contact identified", "Completed"),
     "contact.merged": ("Contact", "Merge", IDENTITY, "Merged into contact", "Completed"),
     "session.created": ("Session", "Create", IDENTITY, "Session created", "Completed"),
     "session.started": ("Session", "Start", IDENTITY, "Session started", "Completed"),

@@ -28,12 +28,24 @@ DATA: dict[str, dict[str, Any]] = {
     "mail.unsubscribed": {"mailing_id": "m1"},
     "mail.complained": {"mailing_id": "m1", "test": False},
     "page.viewed": {"url": "https://example.org/a", "title": "A", "referrer": "https://example.org/"},
+    "contact.identified": {
+        "attributes": {"city": "London", "member": True, "visits": 7},
+        "custom_ids": ["crm-1"],
+        "emails": ["Ada@example.org", "ada@exämple.org"],
+        "first_name": "Ada",
+        "last_name": "Lovelace",
+        "name": "Ada Lovelace",
+        "phones": ["+44 20 7946 0018"],
+        "primary_email": "ada@example.org",
+        "zone": "Europe/London",
+    },
     "contact.deleted": {},
     "contact.restored": {},
     "contact.consent_changed": {"level": "aggregate"},
     "contact.hold_changed": {"email": "ada@example.org", "kind": "hold", "on": True},
     "contact.merged": {"into": "grace"},
     "contact.unmerged": {"link": {"id": "e0", "source": "urn:test"}},
+    "identifier.unlinked": {"link": {"id": "e0", "source": "urn:test"}},
     "session.created": {},
     "session.started": {},
     "session.linked": {"contact_id": "ada"},
@@ -50,6 +62,8 @@ def door(name: str) -> str:
 
 def subject(name: Any) -> str:
     """Whom an event of a type is about."""
+    if name == "identifier.unlinked":
+        return "email:ada@example.org"
     return "session:s1" if str(name).startswith("session.") else "contact:ada"
 
 

@@ -94,7 +94,7 @@ FAULTS: list[tuple[str, dict[str, Any], Reason]] = [
     ("subject missing", {"subject": ...}, Reason.NO_SUBJECT),
     ("subject null", {"subject": None}, Reason.NO_SUBJECT),
     ("subject empty", {"subject": ""}, Reason.NO_SUBJECT),
-    ("subject an address", {"subject": f"email:{SECRET}"}, Reason.NO_SUBJECT),
+    ("subject no address", {"subject": "email:nobody"}, Reason.INVALID),
     ("subject a session without an id", {"subject": "session:"}, Reason.INVALID),
     ("subject a session with an address", {"subject": f"session:{SECRET}"}, Reason.INVALID),
     ("subject of another case", {"subject": "Contact:ada"}, Reason.NO_SUBJECT),
@@ -129,7 +129,8 @@ STEPS: list[tuple[dict[str, Any], Reason]] = [
     ({"subject": "contact:" + SECRET}, Reason.INVALID),
 ]
 LAST: list[tuple[dict[str, Any], Reason]] = [
-    ({"subject": f"email:{SECRET}"}, Reason.NO_SUBJECT),
+    ({"subject": f"email:{SECRET}@x"}, Reason.INVALID),
+    ({"subject": f"mail:{SECRET}"}, Reason.NO_SUBJECT),
     ({"time": "2027-01-01T00:00:00Z"}, Reason.FUTURE),
 ]
 
@@ -209,7 +210,7 @@ def test_by_http_the_time_of_a_uuid7_counts() -> None:
     assert far.reason == Reason.UNSTORABLE
 
 
-@pytest.mark.parametrize("subject", [..., f"email:{SECRET}", "contact:ada"])
+@pytest.mark.parametrize("subject", [..., f"mail:{SECRET}", "contact:ada"])
 def test_what_http_parks_is_complete_and_judged_alike_at_the_door(subject: Any) -> None:
     # A UUIDv7 of the year 2527: future.
     id = "0fff0000-0000-7000-8000-000000000000" if subject == "contact:ada" else ...

@@ -30,9 +30,11 @@ DOORS = {
     "snooze-changes": SNOOZE,
     None: OWN,
 }
-LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked"}
+LINKS = {"contact.merged", "contact.unmerged", "session.linked", "session.unlinked", "identifier.unlinked"}
 BUILT = {*EMAIL.split(), "contact.deleted", "contact.restored", "contact.consent_changed", *LINKS}
 BUILT |= {"contact.hold_changed", "session.created", "session.started", "page.viewed"}
+BUILT |= {"contact.identified"}
+BUILT |= {"session.created", "session.started", "page.viewed"}
 
 
 def test_each_type_has_its_door() -> None:
@@ -80,7 +82,7 @@ def keeps_to_it(info: msgspec.inspect.StructType) -> None:
             keeps_to_it(field.type)
             continue
         kinds = kinds_of(field.type)
-        assert kinds <= {"StrType", "BoolType", "LiteralType", "NoneType"}, field.name
+        assert kinds <= {"StrType", "BoolType", "LiteralType", "NoneType", "IntType"}, field.name
         assert field.required != ("NoneType" in kinds), field.name
         assert field.required or field.default is None
 
@@ -90,6 +92,15 @@ def kinds_of(kind: msgspec.inspect.Type) -> set[str]:
         return {name for one in kind.types for name in kinds_of(one)}
     if isinstance(kind, msgspec.inspect.Metadata):
         return kinds_of(kind.type)
+    if isinstance(kind, msgspec.inspect.ListType):
+        assert kind.max_length, "a list without a bound"
+        return kinds_of(kind.item_type)
+    if isinstance(kind, msgspec.inspect.DictType):
+        assert kind.max_length, "an object without a bound"
+        assert kinds_of(kind.key_type) == {"StrType"}
+        return kinds_of(kind.value_type)
+    if isinstance(kind, msgspec.inspect.IntType):
+        assert kind.le == -kind.ge == 2**53 - 1, "a number that JSON may not keep"  # type: ignore[operator]
     if isinstance(kind, msgspec.inspect.StrType):
         assert kind.max_length, "a string without a bound"
     return {type(kind).__name__}

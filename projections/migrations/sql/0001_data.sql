@@ -104,6 +104,11 @@ begin atomic
     union all
     select m.subject from {data}.member m where m.root = 'contact:' || contact and upto = 'infinity'
     union all
+    select s.subject from {data}.member m join {data}.set_member s on s.member = m.subject
+    where m.root = 'contact:' || contact and upto = 'infinity'
+        and not exists (select from {data}.set_member o join {data}.member e on e.subject = o.member
+            where o.subject = s.subject and o.rank < s.rank)
+    union all
     select b.subject from {data}.members_at('contact:' || contact, upto) b(subject)
     where upto <> 'infinity' and b.subject <> 'contact:' || contact;
 end;
