@@ -26,7 +26,10 @@ from streams import telling
 
 _PAUSE: Final = 0.05
 
-MEMBERS: Final = sa.text("select subject from heed_data.member where root = :root order by subject")
+MEMBERS: Final = sa.text("""
+select s.subject from heed_data.subjects_of(substr(:root, 9), 'infinity') s(subject)
+where s.subject <> :root order by s.subject
+""")
 # Purpose: what is still held of these: facts, and keys that are not destroyed.
 HELD: Final = sa.text("""
 with s as materialized (select unnest(cast(:subjects as text[])) as subject)

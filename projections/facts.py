@@ -96,9 +96,7 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
     done = Merged(duplicates=facts.duplicates, conflicts=facts.conflicts)
     if not facts.lines:
         return done
-    if facts.sets:
-        told = [(one, of, rank) for of, members in facts.sets.items() for rank, one in enumerate(members)]
-        connection.execute(SETS, [list(column) for column in zip(*told, strict=True)])
+    keep_sets(connection, facts)
     replaced = 0
     for type_, subject, number in connection.execute(MERGE).fetchall():
         if subject is None:
@@ -114,6 +112,13 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
         done.duplicates += again - lost - done.erased
     done.conflicts += replaced
     return done
+
+
+def keep_sets(connection: psycopg.Connection, facts: records.Decoded) -> None:
+    """Keep who is in the sets that a batch tells of, inside the caller's transaction."""
+    told = [(one, of, rank) for of, members in facts.sets.items() for rank, one in enumerate(members)]
+    if told:
+        connection.execute(SETS, [list(column) for column in zip(*told, strict=True)])
 
 
 def sift(connection: psycopg.Connection, facts: records.Decoded) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import psycopg
 
-from projections import database, fold, halving, positions, records, registry
+from projections import database, facts, fold, halving, positions, records, registry
 
 COPY: Final = "copy fact from stdin"
 # Purpose: keys that stand there more than once. By the key alone, which is a hash: a sort by subject and key
@@ -63,6 +63,7 @@ class Loader:
     ) -> None:
         with self.connection.transaction():
             _copy(self.connection, batch.text())
+            facts.keep_sets(self.connection, batch)
             positions.move(self.connection, fold.READER, {name: self.moves[name] for name in ends})
             registry.merge(self.connection, registered)
 

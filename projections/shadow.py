@@ -44,13 +44,17 @@ select topic, part, next_offset from heed_data.position
 where reader = 'fold' and topic = any(%s) order by topic, part
 """
 
-# Purpose: contacts that live had not looked at yet: past their time, or with a waiting nudge, theirs or that
-# of what belongs to them.
+# Purpose: contacts that live had not looked at yet: past their time, or with a waiting nudge, theirs, that of
+# what belongs to them, or of a set with an identifier that does.
 BEHIND: Final = """
 create temp table behind on commit preserve rows as
 select contact_id from heed_data.engagement where valid_until <= %(at)s
 union select substr(n.subject, 9) from heed_data.nudge n where n.subject like 'contact:%%'
 union select substr(m.root, 9) from heed_data.nudge n join heed_data.member m on m.subject = n.subject
+union select substr(m.root, 9) from heed_data.nudge n
+    join heed_data.set_member e on n.subject in (e.subject, e.member)
+    join heed_data.set_member s on s.subject = e.subject
+    join heed_data.member m on m.subject = s.member
 """
 MEMBERS: Final = """
 create temp table live_members on commit preserve rows as select subject, root, home from heed_data.member

@@ -24,9 +24,11 @@ IDENTIFIERS: Final = (EMAIL, PHONE, CUSTOM)
 SUBJECTS: Final = f"(?:{CONTACT}|{SESSION}){CONTACT_ID}"
 IDENTIFIER: Final = f"(?:{EMAIL}|{PHONE}|{CUSTOM})[0-9a-f]{{64}}"
 
+LOGGED: Final = f"(?:{SUBJECTS}|{IDENTIFIER}|{SET}[0-9a-f]{{64}})"
+
 Subject = Annotated[
     str,
-    msgspec.Meta(max_length=72, pattern=rf"^{SUBJECTS}(?![\s\S])", description="Whom facts are kept under."),
+    msgspec.Meta(max_length=72, pattern=rf"^{LOGGED}(?![\s\S])", description="Whom facts are kept under."),
 ]
 
 is_contact_id: Final = re.compile(CONTACT_ID).fullmatch
@@ -34,7 +36,7 @@ is_subject: Final = re.compile(SUBJECTS).fullmatch
 is_identifier: Final = re.compile(IDENTIFIER).fullmatch
 # What can be in a set, and what a subject of the log looks like.
 is_member: Final = re.compile(f"{IDENTIFIER}|{SESSION}{CONTACT_ID}").fullmatch
-is_logged: Final = re.compile(f"{SUBJECTS}|{IDENTIFIER}|{SET}[0-9a-f]{{64}}").fullmatch
+is_logged: Final = re.compile(LOGGED).fullmatch
 
 
 class Deleted(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

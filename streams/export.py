@@ -28,7 +28,9 @@ PARKED: Final = 10_000
 # Purpose: the contact that this one belongs to now; itself, if it belongs to none.
 ROOT: Final = "select coalesce((select root from member where subject = %(subject)s), %(subject)s) as root"
 # Purpose: the contact and all that belongs to it.
-SUBJECTS: Final = "select %(root)s as subject union select subject from member where root = %(root)s"
+SUBJECTS: Final = (
+    "select %(root)s as subject union select s from subjects_of(substr(%(root)s, 9), 'infinity') s"
+)
 ERASED: Final = "select from erased where subject = %(subject)s"
 ROW: Final = "select * from heed_read.contact_engagement where contact_id = %(contact)s"
 LINKS: Final = """

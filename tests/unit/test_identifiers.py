@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from schemas import admission, identifiers, identity
+from schemas import admission, identifiers, identity, registry
 from schemas.errors import Reason
 from tests.unit import samples
 
@@ -185,3 +186,13 @@ def test_a_million_attributes_are_too_many_at_once() -> None:
 def test_an_identification_names_a_contact(subject: Any) -> None:
     event = samples.event("contact.identified", subject=subject, data={"identifiers": {"email": "a@b.c"}})
     assert samples.rejected(event, "contact-identity").reason is Reason.INVALID
+
+
+@pytest.mark.capability("LAW-6")
+def test_an_erasure_can_cover_identifiers_and_sets() -> None:
+    both = about(..., identifiers={"email": "a@example.org", "phone": "+491234567"})
+    covers = ["contact:ada", "session:s1", about("email:a@example.org"), about("custom:k"), both]
+    assert msgspec.convert({"covers": covers}, registry.ContactErased).covers == covers
+    for wrong in ("email:a@example.org", f"{both}0", "custom:k"):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"covers": [wrong]}, registry.ContactErased)
