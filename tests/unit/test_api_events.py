@@ -150,6 +150,23 @@ def test_a_batch_is_answered_event_by_event_in_its_order(
         assert json.loads(parked.value)["id"] == id
 
 
+@pytest.mark.capability("IDN-1")
+def test_an_identification_is_acknowledged_together_with_its_links(
+    client: TestClient[Litestar], log: Kept
+) -> None:
+    before = metrics.ADMITTED.labels("http")._value.get()
+    data = {"emails": ["ada@example.org"], "phones": ["+44 20 7946 0018"]}
+    found = outcomes(client.post("/v1/events", json=[click("i", type="contact.identified", data=data)]))
+    assert [one["status"] for one in found] == ["accepted"]
+    ((fact, email, phone),) = log.appended
+    assert [one.topic for one in (fact, email, phone)] == ["facts", "registry", "registry"]
+    assert fact.key == b"contact:ada"
+    assert [(one.key or b"").partition(b":")[0] for one in (email, phone)] == [b"email", b"phone"]
+    assert all(json.loads(one.value)["data"]["contact_id"] == "ada" for one in (email, phone))
+    assert not any(b"@" in one.value or b"7946" in one.value for one in (fact, email, phone))
+    assert metrics.ADMITTED.labels("http")._value.get() == before + 1
+
+
 def test_an_item_that_breaks_the_json_of_its_batch_refuses_no_other(
     client: TestClient[Litestar], log: Kept
 ) -> None:
