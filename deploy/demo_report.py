@@ -1,4 +1,5 @@
-"""What came of the demo: how far the rows are, who leads and why, what was set aside, what to try.
+"""What came of the demo: how far the rows are, who leads and why, what was set aside, what to try, and what
+happened to one.
 
 Promises: reads only what anyone may read (the views of `heed_read`, the ends of topics, `/metrics`). A row
 is waited for by offsets: what stood on the doors is in the log, and what then stood on the log is in the
@@ -32,7 +33,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from deploy import demo_client, demo_send
+from deploy import demo_client, demo_send, demo_timeline
 from schemas import errors, topics
 
 LEADERS: Final = 10
@@ -65,6 +66,7 @@ class Report:
     contacts: int
     parked: dict[str, int]
     counted: Counted
+    timeline: demo_timeline.Timeline | None = None
 
 
 class Watch:
@@ -125,7 +127,7 @@ class Watch:
 
 def wait_for_rows(watch: Watch, stop: threading.Event, show: Callable[[int, int], None]) -> None:
     """Return when all that was sent is in the rows, or on `stop`; errors.Away when nothing moves."""
-    for names in (topics.DOORS, (topics.FACTS,)):
+    for names in (topics.DOORS, (topics.FACTS, topics.REGISTRY)):
         _wait(watch, watch.ends(names), stop, show)
 
 
@@ -177,11 +179,13 @@ def gather(stack: dict[str, Any], counted: Counted) -> Report:
         parked = connection.execute(
             "select reason, count(*) as n from heed_read.parked group by reason order by n desc, reason"
         ).fetchall()
+        timeline = demo_timeline.gather(connection)
     return Report(
         leaders=leaders,
         contacts=contacts[0]["n"],
         parked={row["reason"]: row["n"] for row in parked},
         counted=counted,
+        timeline=timeline,
     )
 
 
@@ -234,6 +238,10 @@ def show(report: Report, stack: dict[str, Any], home: Path, console: Console) ->
     _say(console)
     for line in _next_things(stack["url"], stack["key"], home):
         _say(console, line)
+    if report.timeline is not None:
+        _say(console)
+        console.print(demo_timeline.table(report.timeline))
+        _say(console, demo_timeline.rest(report.timeline))
 
 
 def _table(report: Report) -> Table:

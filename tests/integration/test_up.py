@@ -87,6 +87,9 @@ def local(tmp_path: Path) -> Iterator[Local]:
 def test_up_detached_restarts_what_dies_survives_its_own_death_and_goes_down(local: Local) -> None:
     shown = local.up()
     assert "The ten most engaged contacts" in shown
+    story = shown.partition("What happened to c-")[2].splitlines()
+    assert any("Session linked to contact: c-" in line and "session v-" in line for line in story), shown
+    assert any("heed contact activity c-" in line for line in story), shown
     _has_the_shape_of_the_docs(local.told())
     _asks_for_its_key(local, shown)
     targets = local.targets()
