@@ -110,13 +110,14 @@ def export(contact: str, as_json: Json = False) -> None:
 
     from projections import database
     from schemas import identity
+    from streams import caught_up, master_key
     from streams import export as exporting
-    from streams import master_key
 
     if identity.is_contact_id(contact) is None:
         raise errors.Usage("A contact id has 1 to 64 of the characters A-Z a-z 0-9 _ . ~ -.")
-    found = chosen("postgres")
+    found = servers()
     with database.connect(found.postgres, database.LIVE_PATH, "heed export") as connection:
+        caught_up.wait(found, connection)
         held = exporting.export(connection, contact, master_key.of(found))
     answer(held, as_json, orjson.dumps(held, option=orjson.OPT_INDENT_2).decode())
 
