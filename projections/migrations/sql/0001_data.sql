@@ -95,6 +95,17 @@ create index engagement_by_frequency on {data}.engagement (frequency desc, conta
 create index engagement_by_last_click on {data}.engagement (date_last_click nulls first, contact_id);
 comment on table {data}.engagement is 'One row per contact that clicked inside the window; valid_until is the instant the first window ends.';
 
+-- The sets of identifiers that belong to a contact now: those of whose members it has the first that is
+-- anybody's.
+create function {data}.sets_of(root text) returns setof text
+language sql stable parallel safe
+begin atomic
+    select s.subject from {data}.member m join {data}.set_member s on s.member = m.subject
+    where m.root = sets_of.root
+        and not exists (select from {data}.set_member o join {data}.member e on e.subject = o.member
+            where o.subject = s.subject and o.rank < s.rank);
+end;
+
 -- Whatever belongs to a contact at an instant, itself included. Who belongs to whom now is the table
 -- `member`, and follows from the links for an instant of the past.
 create function {data}.subjects_of(contact text, upto timestamptz) returns setof text
@@ -104,10 +115,7 @@ begin atomic
     union all
     select m.subject from {data}.member m where m.root = 'contact:' || contact and upto = 'infinity'
     union all
-    select s.subject from {data}.member m join {data}.set_member s on s.member = m.subject
-    where m.root = 'contact:' || contact and upto = 'infinity'
-        and not exists (select from {data}.set_member o join {data}.member e on e.subject = o.member
-            where o.subject = s.subject and o.rank < s.rank)
+    select s.subject from {data}.sets_of('contact:' || contact) s(subject) where upto = 'infinity'
     union all
     select b.subject from {data}.members_at('contact:' || contact, upto) b(subject)
     where upto <> 'infinity' and b.subject <> 'contact:' || contact;
@@ -158,12 +166,16 @@ begin atomic
             select f.time, f.mailing, f.type = 'mail.clicked' as clicked,
                 ((f.time at time zone interval '0') + r.period) at time zone interval '0' as end_of_period
             from {data}.subjects_of(c.contact_id, upto) told(subject)
-            join {data}.fact f on f.subject = told.subject
-            where (f.type = 'mail.delivered' or (f.type = 'mail.clicked' and not w.withheld))
-                and f.mailing is not null
-                and not f.test
-                and f.time <= upto
-                and coalesce((
+            cross join lateral (
+                select k.time, k.mailing, k.type from {data}.fact k
+                where k.subject = told.subject
+                    and (k.type = 'mail.delivered' or (k.type = 'mail.clicked' and not w.withheld))
+                    and k.mailing is not null
+                    and not k.test
+                    and k.time <= upto
+                offset 0  -- a look-up a subject, however small the table is when this is planned
+            ) f
+            where coalesce((
                     select p.type <> 'contact.deleted' from {data}.fact p
                     where p.subject = told.subject and p.type in ('contact.deleted', 'contact.restored')
                         and p.time <= upto
