@@ -16,6 +16,7 @@ Called by: `api.app` (before every route), `api.keys`, `api.console` (by the has
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import time
@@ -46,6 +47,11 @@ SCOPES: Final = (INGEST, PUBLIC, ACCESS, ADMINISTER)
 # Every route's scope; one that is forgotten here is for administrators, and a test fails.
 ROUTES: Final = {
     ("POST", "/v1/events"): INGEST,
+    ("POST", "/v1/track"): INGEST,
+    ("POST", "/v1/identify"): INGEST,
+    ("POST", "/v1/alias"): INGEST,
+    ("POST", "/v1/page"): INGEST,
+    ("POST", "/v1/batch"): INGEST,
     ("GET", "/v1/events/{id}/trace"): ACCESS,
     ("GET", "/v1/contacts/{id}/engagement"): ACCESS,
     ("POST", "/v1/contacts/{id}/engagement/calculate"): ACCESS,
@@ -104,6 +110,11 @@ CHANGING: Final = frozenset({
     ("POST", "/v1/sessions/{id}/link"),
     ("POST", "/v1/sessions/{id}/unlink"),
 })  # fmt: skip
+
+# Where a key may also come as the user name of HTTP Basic, as Segment's clients send it.
+BASIC: Final = frozenset(
+    ("POST", path) for path in ("/v1/track", "/v1/identify", "/v1/alias", "/v1/page", "/v1/batch")
+)
 
 # What a key of a scope may also do.
 INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}
@@ -259,6 +270,18 @@ def _bearer(header: str | None) -> str:
     return token.strip() if kind.lower() == "bearer" else ""
 
 
+def from_basic(header: str | None) -> str | None:
+    """The header `Authorization` with the user name of HTTP Basic as a bearer's key; another as it is."""
+    kind, _, told = (header or "").partition(" ")
+    if kind.lower() != "basic":
+        return header
+    try:
+        user, _, _ = base64.b64decode(told.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return f"Bearer {user}"
+
+
 async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
     """A guard of every route: who asks may, and stands in the request's state as `actor`."""
     if SESSION in route.opt:
@@ -267,7 +290,8 @@ async def knows_who_asks(connection: ASGIConnection[Any, Any, Any, Any], route: 
     name = (str(connection.scope.get("method")), connection.scope["path_template"])
     scope = ROUTES.get(name, ADMINISTER)
     client = connection.scope.get("client")
-    actor = known.judge(connection.headers.get("authorization"), scope, client)
+    header = connection.headers.get("authorization")
+    actor = known.judge(from_basic(header) if name in BASIC else header, scope, client)
     known.check_standing(scope)
     if actor == NOBODY and name in CHANGING:
         actor = callers.account(client)

@@ -7,7 +7,7 @@ seconds, and then nothing is promised, but sending again is safe.
 Limits: 32 KB an event, 512,000 bytes a request, `MAX_WAITING_BYTES` of requests waiting for the log at one
 time.
 
-Route of `api.routes`.
+Route of `api.routes`; `api.segment` puts the events of Segment's messages.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 MAX_KEY_CHARACTERS = 255
 EVENTS_PER_TURN = 64
 KEY_SECONDS = 0.5
+ACCEPTED, PARKED, REFUSED = "accepted", "parked", "refused"
 
 _LARGE_BYTES = 65_536
 _MEDIA_TYPE = "application/json"
@@ -76,7 +77,7 @@ class Ingest:
 
     async def take(self, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Answers one request; raises `Problem` for whatever is no 202."""
-        at = _now()
+        at = now()
         headers = request.headers
         mode = bodies.mode_of(headers.get("content-type", ""), headers.keys())
         key = idempotency_key(headers.get("idempotency-key"))
@@ -89,18 +90,32 @@ class Ingest:
             events = bodies.split(body, mode)
         if events is None:
             metrics.REFUSED.labels(errors.Reason.UNDECODABLE).inc()
-            raise _nothing_taken([_NO_ARRAY])
-        trace = tracing.current() or _trace(headers.get(tracing.TRACEPARENT))
-        fill = completion.Fill(key, actor=auth.of_key(request))
-        outcomes, taken = await self._judge(events, at, fill)
-        records = await self._records(taken, trace)
-        if events and not records:
-            raise _nothing_taken(outcomes)
-        await self._append(records, len(body))
+            raise nothing_taken([_NO_ARRAY])
+        outcomes = await self.put(events, at, request, len(body), key)
+        if outcomes and all(one.status == REFUSED for one in outcomes):
+            raise nothing_taken(outcomes)
+        return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
+
+    async def put(
+        self,
+        events: Sequence[bytes],
+        at: datetime,
+        request: Request[Any, Any, Any],
+        size: int,
+        key: str | None = None,
+    ) -> list[Outcome]:
+        """What became of each event, once the log has acknowledged all that is not refused.
+
+        `at` is when HTTP accepted them, `size` the bytes of the request, `key` its Idempotency-Key. Raises
+        `Problem`: 429, 503.
+        """
+        trace = tracing.current() or _trace(request.headers.get(tracing.TRACEPARENT))
+        outcomes, taken = await self._judge(events, at, completion.Fill(key, actor=auth.of_key(request)))
+        await self._append(await self._records(taken, trace), size)
         admitted = sum(isinstance(one, admission.Admitted) for one in taken)
         if admitted:
             metrics.ADMITTED.labels("http").inc(admitted)
-        return Response(_encode({"outcomes": outcomes}), status_code=202, media_type=_MEDIA_TYPE)
+        return outcomes
 
     async def _judge(
         self, events: Sequence[bytes], at: datetime, fill: completion.Fill
@@ -120,16 +135,16 @@ class Ingest:
             )
             if (found.subject or "") in self._erased:
                 metrics.REFUSED.labels(errors.Reason.ERASED).inc()
-                outcomes.append(Outcome(found.id, "refused", errors.Reason.ERASED, judge.ERASED))
+                outcomes.append(Outcome(found.id, REFUSED, errors.Reason.ERASED, judge.ERASED))
             elif isinstance(found, admission.Admitted):
-                outcomes.append(Outcome(found.id, "accepted"))
+                outcomes.append(Outcome(found.id, ACCEPTED))
                 taken.append(found)
             elif found.reason in admission.PARKED_BY_HTTP and found.door is not None:
-                outcomes.append(Outcome(found.id, "parked", found.reason, found.detail))
+                outcomes.append(Outcome(found.id, PARKED, found.reason, found.detail))
                 taken.append(producer.Record(found.door, None, None, found.raw, []))
             else:
                 metrics.REFUSED.labels(found.reason).inc()
-                outcomes.append(Outcome(found.id, "refused", found.reason, found.detail))
+                outcomes.append(Outcome(found.id, REFUSED, found.reason, found.detail))
         return outcomes, taken
 
     async def _records(
@@ -176,7 +191,7 @@ class Ingest:
             self._waiting -= size
 
 
-_NO_ARRAY = Outcome(None, "refused", errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")
+_NO_ARRAY = Outcome(None, REFUSED, errors.Reason.UNDECODABLE, "The body is not a JSON array of events.")
 
 
 async def keys_of(database: servers.Database, subjects: Iterable[str]) -> list[sealing.KeyRecord]:
@@ -189,7 +204,8 @@ async def keys_of(database: servers.Database, subjects: Iterable[str]) -> list[s
     return [sealing.KeyRecord(one["kid"], one["wrapped"], one["master"]) for one in found]
 
 
-def _nothing_taken(outcomes: Sequence[Outcome]) -> problems.Problem:
+def nothing_taken(outcomes: Sequence[Outcome]) -> problems.Problem:
+    """What a request is answered of which every event was refused."""
     return problems.Problem(
         problems.NOTHING_TAKEN, "Every event was refused; see outcomes.", outcomes=outcomes
     )
@@ -209,6 +225,7 @@ def idempotency_key(text: str | None) -> str | None:
     )
 
 
-def _now() -> datetime:
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+def now() -> datetime:
+    """When a request is accepted: UTC, to the millisecond."""
+    at = datetime.now(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -26,6 +26,7 @@ from api import (
     openapi_lists,
     openapi_operate,
     openapi_parked,
+    openapi_segment,
     problems,
 )
 from api.openapi_shapes import TEMPLATE, idempotency_key
@@ -62,6 +63,7 @@ def _described() -> dict[str, Any]:
             "/v1/events/{id}/trace": {
                 "get": _operation("Where an event is, never what it says", _ref("Trace"), _traced(), 503)
             },
+            **openapi_segment.paths(),
             **openapi_engagement.paths(),
             **openapi_contacts.paths(),
             **openapi_export.paths(),
@@ -159,6 +161,7 @@ def _schemas() -> dict[str, Any]:
         "Problem": _problem(),
         "Reason": {"enum": [str(reason) for reason in errors.Reason]},
         "Outcomes": _object({"outcomes": {"type": "array", "items": outcome}}),
+        "Told": _object({"success": {"type": "boolean"}, "outcomes": {"type": "array", "items": outcome}}),
         **openapi_engagement.schemas(),
         **openapi_contacts.schemas(),
         **openapi_export.schemas(),

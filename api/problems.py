@@ -90,7 +90,8 @@ NO_SESSION = Kind(
 )  # fmt: skip
 NO_KEY = Kind(
     "no-key", 401, "A key is needed",
-    "`Authorization: Bearer` with a key that Heed made and nobody has revoked: `heed keys create`.",
+    "`Authorization: Bearer` with a key that Heed made and nobody has revoked: `heed keys create`. The "
+    "routes of Segment take it as the user name of HTTP Basic, too.",
 )  # fmt: skip
 WRONG_SCOPE = Kind(
     "wrong-scope", 403, "This key may not do this",

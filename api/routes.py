@@ -27,6 +27,7 @@ from api import (
     routes_lists,
     routes_operate,
     routing,
+    segment,
 )
 from schemas import asyncapi
 
@@ -37,6 +38,15 @@ _METRICS: Final = prometheus_client.CONTENT_TYPE_LATEST.removesuffix("; charset=
 @post("/v1/events", guards=[routing.takes_parameters])
 async def post_events(request: routing.Request) -> Response[bytes]:
     return await routing.parts(request).ingest.take(request)
+
+
+@post(
+    ["/v1/track", "/v1/identify", "/v1/alias", "/v1/page", "/v1/batch"],
+    guards=[routing.takes_parameters],
+    status_code=200,
+)
+async def post_segment(request: routing.Request) -> Response[bytes]:
+    return routing.json(await segment.take(routing.parts(request).ingest, request))
 
 
 @get("/v1/events/{id:str}/trace", guards=[routing.takes_parameters], opt={"parameters": ("source", "at")})
@@ -128,6 +138,7 @@ async def read_problems() -> Response[str]:
 
 ALL: Final = (
     post_events,
+    post_segment,
     get_trace,
     get_engagement,
     explain_engagement,

@@ -32,6 +32,9 @@ class Raising:
     async def take(self, _: object) -> None:
         raise self.error
 
+    async def put(self, *_: object) -> None:
+        raise self.error
+
     async def rows(self, _: object, **__: object) -> None:
         raise self.error
 
@@ -157,6 +160,11 @@ def test_a_mistake_or_a_server_away_behind_the_route(
     parts = routing.Parts(part, part, part, part, part, 8, part, part, keyring.held())
     monkeypatch.setattr(application.state, "parts", parts, raising=False)
     bodies: dict[str, Any] = {
+        "/v1/track": {"userId": "ada", "event": "it"},
+        "/v1/page": {"userId": "ada", "properties": {"url": "it"}},
+        "/v1/identify": {"userId": "ada", "anonymousId": "s1"},
+        "/v1/alias": {"userId": "ada", "previousId": "s1"},
+        "/v1/batch": {"batch": []},
         "/v1/settings/{name}": {"value": "UTC"},
         "/v1/keys": {"name": "it", "scopes": ["access"]},
         "/v1/contacts/{id}/consent": {"level": "refused"},
