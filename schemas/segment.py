@@ -87,7 +87,7 @@ _RULES: Final = {
     "name": "name is the page's: a string.",
     "event": "event is the name of what was done: a string that is not empty.",
     "properties": "properties is a JSON object; url, title and referrer of a page are strings.",
-    "traits": "traits is a JSON object.",
+    "traits": "traits is a JSON object; its numbers fit 64 bits, or are fractions.",
     "context": "context.page is a JSON object; its url, title and referrer are strings.",
 }
 _NO_JSON: Final = "the message is not valid JSON in UTF-8."
@@ -243,12 +243,8 @@ def _object(name: str, raw: msgspec.Raw) -> msgspec.Raw:
 
 
 def _decoded(traits: msgspec.Raw) -> dict[str, Any]:
-    text = _object("traits", traits)
     try:
-        try:
-            return _values(text)
-        except msgspec.DecodeError:
-            return _values(codec.mended(bytes(text)))
+        return _values(_object("traits", traits))
     except (ValueError, RecursionError):
         raise _wrong("traits") from None
 

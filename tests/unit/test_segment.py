@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from litestar.testing import TestClient
 
 from api import auth, ingest, problems
-from schemas import envelope, errors, segment, topics
+from schemas import admission, envelope, errors, segment, topics
+from tests import keyring
 from tests.unit import test_api_events, test_auth
 from tests.unit.test_api_events import Kept
 
@@ -187,6 +190,7 @@ WRONG: list[tuple[Any, str]] = [
     (message(type="page", context={"page": WORD}), "context.page is a JSON object"),
     (message(type="identify", userId=None, anonymousId="s1", traits={"a": 1}), "userId is required beside"),
     (message(type="identify", traits=[WORD]), "traits is a JSON object"),
+    (b'{"type": "identify", "userId": "ada", "traits": {"n": 1e999}}', "its numbers fit 64 bits"),
     (message(type="alias"), "userId and previousId are required"),
     (message(type="alias", previousId="ada"), "are not the same"),
     (message(type="alias", previousId=WORD), "previousId is the id of a contact"),
@@ -205,6 +209,46 @@ def test_what_is_refused_says_why(wrong: Any, says: str) -> None:
         told(wrong)
     assert WORD not in refused.value.detail
     assert refused.value.detail.endswith(".")
+
+
+_ids = st.sampled_from(["ada", "s1", "", 7, 10**30, None]) | st.text(max_size=5)
+_json: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+_members = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from([*segment.KINDS, "group", 1]),
+        **dict.fromkeys(("userId", "anonymousId", "previousId"), _ids),
+        "messageId": st.text(min_size=1, max_size=5) | _json,
+        "event": st.text(max_size=5) | _json,
+        "timestamp": st.sampled_from(["2026-03-01T09:11:12Z", "0001-01-01T00:00:00Z", "soon"]) | _json,
+        "sentAt": st.sampled_from(["2026-03-01T09:11:13Z", "9999-12-31T23:59:59Z"]) | _json,
+        "properties": st.dictionaries(st.sampled_from(["url", "title", "x"]), _json) | _json,
+        "traits": st.dictionaries(st.sampled_from(["email", "phone", "timezone", "x"]), _json) | _json,
+        "context": st.fixed_dictionaries({"page": _json}) | _json,
+    },
+)
+
+
+@given(st.binary(max_size=60) | (_members | _json).map(lambda one: json.dumps(one).encode()))
+def test_whatever_is_sent_is_refused_or_becomes_events_that_admission_can_judge(raw: bytes) -> None:
+    try:
+        made = segment.told(raw, None, at=AT, made_id="made")
+    except segment.Refused:
+        return
+    assert 0 < len(made.id) <= 256
+    for one in made.events:
+        outcome = admission.admit(
+            one, at=AT, door=None, homes=8, ahead=timedelta(minutes=5), secret=keyring.SECRET
+        )
+        if isinstance(outcome, admission.Rejected):
+            assert outcome.reason not in (errors.Reason.UNDECODABLE, errors.Reason.WRONG_DOOR)
+            assert not outcome.detail.startswith(("specversion", "source", "type is", "subject")), (
+                outcome.detail
+            )
 
 
 @pytest.fixture
