@@ -50,6 +50,8 @@ class Raising:
     def judge(self, *_: object) -> str:
         return "nobody"
 
+    def check_standing(self, _: str) -> None: ...
+
     async def missing(self) -> list[str]:
         raise self.error
 
@@ -74,6 +76,8 @@ class Open:
 
     def judge(self, *_: object) -> str:
         return "nobody"
+
+    def check_standing(self, _: str) -> None: ...
 
 
 @pytest.fixture(scope="module")
