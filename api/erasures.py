@@ -5,8 +5,9 @@ itself comes last, so whoever was interrupted asks again and goes on. When it an
 subjects any more; the owners of their homes let go of what they hold within moments, and their keys are
 destroyed. Asking again tells nothing again.
 Limits: waits 4 s for the registry's owner. Naming a merged contact erases all of the contact it belongs to,
-which has to be said (`whole`). What becomes linked to the contact in this very moment is not covered; its
-link is without effect then.
+which has to be said (`whole`). An address, number or id of the sender's that another contact has as well
+stays his, with what was told of it. What becomes linked to the contact in this very moment is not covered;
+its link is without effect then.
 Called by: routes of `api.routes_contacts`, `heed erase`.
 """
 
@@ -26,9 +27,17 @@ from streams import telling
 
 _PAUSE: Final = 0.05
 
+# Purpose: what belongs to a contact, but for identifiers that are another's as well: those stay with him.
 MEMBERS: Final = sa.text("""
 select s.subject from heed_data.subjects_of(substr(:root, 9), 'infinity') s(subject)
-where s.subject <> :root order by s.subject
+where s.subject <> :root
+    and not exists (
+        select from heed_data.registry l left join heed_data.member m on m.subject = l.target
+        where l.subject = s.subject and l.type = 'identifier.linked' and l.target is not null
+            and coalesce(m.root, l.target) <> :root
+            and not exists (select from heed_data.registry u
+                where u.subject = l.subject and u.undoes = l.key offset 0))
+order by s.subject
 """)
 # Purpose: what is still held of these: facts, and keys that are not destroyed.
 HELD: Final = sa.text("""

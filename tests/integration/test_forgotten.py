@@ -76,6 +76,11 @@ class Words:
         of.add(found := f"{uuid.uuid4().hex}@example.org")
         return found
 
+    def _marked(self, kind: events.EventType) -> dict[str, Any]:
+        found = samples.marked(kind, lambda: self.word(self.sealed))
+        self.sealed |= set(samples.words(found))
+        return found
+
     def facts(self, subject: str) -> list[dict[str, Any]]:
         """An event of every type that can be told of a subject and has something personal."""
         return [
@@ -83,7 +88,7 @@ class Words:
                 kind.name,
                 id=uuid.uuid4().hex,
                 subject=subject,
-                data={**samples.DATA[kind.name], **{one: self.word(self.sealed) for one in kind.personal}},
+                data={**samples.DATA[kind.name], **self._marked(kind)},
             )
             for kind in events.built()
             if kind.personal and subject.startswith(kind.subjects)
