@@ -92,6 +92,7 @@ class Secured:
             "HEED_KAFKA_CA_FILE": str(self.authority.file),
             "HEED_KAFKA_CERTIFICATE": str(self.client.certificate),
             "HEED_KAFKA_CERTIFICATE_KEY": str(self.client.key),
+            "HEED_MASTER_KEY": keyring.MASTER_TEXT,
             **env,
         }
 

@@ -334,7 +334,7 @@ def test_all_of_heed_on_postgresql_15_over_tls(
     oldest: Oldest, servers: stack.Servers, launch: stack.Launcher, tmp_path: Path
 ) -> None:
     stack.recreate_topics(servers.bootstrap, all_topics(stack.HOMES))
-    env = {"HEED_KAFKA": servers.bootstrap, "HEED_POSTGRES": oldest.dsn, "HEED_HOME": str(tmp_path)}
+    env = stack.servers_env(servers.bootstrap, oldest.dsn) | {"HEED_HOME": str(tmp_path)}
     work(launch, env, {})
     with psycopg.connect(dashboard_dsn(oldest.trusting)) as shown:
         assert shown.execute("select frequency from heed_read.contact_engagement").fetchall() == [(2,)]

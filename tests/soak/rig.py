@@ -33,7 +33,7 @@ from deploy.postgres import Postgres
 from deploy.supervisor import Child, Supervisor
 from projections.migrations import apply
 from schemas.topics import all_topics
-from tests import stack
+from tests import keyring, stack
 from tests.faults import brakes
 from tests.soak import plan, proxy
 
@@ -141,6 +141,7 @@ class Rig:
                 "HEED_KAFKA": f"{host}:{self._kafka_wires[name]}",
                 "HEED_POSTGRES": f"postgresql://heed@{host}:{self._postgres_wires[name]}/heed",
                 "HEED_HOMES": str(stack.HOMES),
+                "HEED_MASTER_KEY": keyring.MASTER_TEXT,
                 "HEED_HOME": str(self.home / "heed"),
                 "PYTHONPATH": str(CLOCK),
                 "SOAK_CLOCK": str(self.home / "clock" / name),
