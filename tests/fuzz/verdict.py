@@ -21,6 +21,8 @@ from uuid import UUID
 
 import jsonschema
 
+from tests.fuzz import identifiers
+
 SCHEMAS = Path(__file__).parent.parent.parent / "docs" / "schemas"
 MAIL = "email-activity"
 SITE = "custom-events"
@@ -30,6 +32,8 @@ MAX_DEPTH = 32
 AHEAD = timedelta(seconds=300)
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 SUBJECT = re.compile(r"(contact|session):[A-Za-z0-9_.~-]{1,64}", re.ASCII)
+IDENTIFIERS = ("email:", "phone:", "custom:")
+BY_IDENTIFIER = ("mail.", "page.", "custom.", "identifier.")  # types that can be told of one
 # Attributes that may be null: then they are absent.
 OPTIONAL = ("subject", "dataschema", "traceparent", "data", "datacontenttype")
 OF_HTTP = ("id", "time")
@@ -56,12 +60,17 @@ def judge(raw: bytes, now: datetime, door: str | None) -> Verdict:
     subject = event.setdefault("subject", "")
     if not isinstance(subject, str) or not isinstance(event.get("traceparent", ""), str):
         return Verdict.REFUSED
-    homeless = not subject.startswith(("contact:", "session:"))
-    if homeless:
-        event["subject"] = "session:x" if event["type"].startswith("session.") else "contact:x"
+    known = subject.startswith(IDENTIFIERS)
+    if known and not (identifiers.is_one(subject) and event["type"].startswith(BY_IDENTIFIER)):
+        return Verdict.REFUSED
+    homeless = not known and not subject.startswith(("contact:", "session:"))
+    if homeless or known:
+        event["subject"] = _stand_in(event["type"])
     if not validator.is_valid(event) or not _storable(event, validator.schema):
         return Verdict.REFUSED
-    if SUBJECT.fullmatch(event["subject"]) is None:
+    if not known and event["type"] != "identifier.unlinked" and SUBJECT.fullmatch(event["subject"]) is None:
+        return Verdict.REFUSED
+    if event["type"] == "contact.identified" and not identifiers.are_all(event.get("data") or {}):
         return Verdict.REFUSED
     if (
         event["type"] == "contact.merged"
@@ -74,6 +83,13 @@ def judge(raw: bytes, now: datetime, door: str | None) -> Verdict:
     except (ValueError, OverflowError):
         return Verdict.REFUSED
     return Verdict.WAITS if homeless or time > now + AHEAD else Verdict.TAKEN
+
+
+def _stand_in(kind: str) -> str:
+    """A subject that fits a type."""
+    if kind == "identifier.unlinked":
+        return "custom:x"
+    return "session:x" if kind.startswith("session.") else "contact:x"
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:
@@ -132,10 +148,15 @@ def _declared(value: Any, schema: dict[str, Any], known: dict[str, Any]) -> Iter
     schema = known[schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
     if isinstance(value, str):
         yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _declared(item, schema.get("items", {}), known)
     elif isinstance(value, dict):
         for name, one in schema.get("properties", {}).items():
             if name in value:
                 yield from _declared(value[name], one, known)
+        if "additionalProperties" in schema or "patternProperties" in schema or "propertyNames" in schema:
+            yield from (one for pair in value.items() for one in pair if isinstance(one, str))
 
 
 @functools.cache

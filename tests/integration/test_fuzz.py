@@ -39,10 +39,13 @@ def api(cluster: clusters.Cluster) -> tuple[stack.Process, str]:
 
 
 def log(cluster: clusters.Cluster) -> tuple[Counter[Place], int]:
-    """Where the facts came from: the doors' records, and how many came by HTTP."""
+    """Where the facts came from, without the links of identifications: the doors' records, and how many came
+    by HTTP."""
     places: Counter[Place] = Counter()
     by_http = 0
     for record in broker.log(cluster.bootstrap):
+        if b'"type":"identifier.linked"' in record.value:
+            continue
         headers = {name: value.decode() for name, value in record.headers.items()}
         if "partition" in headers:
             places[headers["door"], int(headers["partition"]), int(headers["offset"])] += 1

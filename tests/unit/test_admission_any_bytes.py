@@ -130,7 +130,7 @@ def assert_sound(outcome: admission.Outcome) -> None:
     if isinstance(outcome, admission.Admitted):
         fact = envelope.read_fact(outcome.value)
         assert (fact.id, fact.source, fact.time) == (outcome.id, outcome.source, outcome.time)
-        assert identity.is_subject(outcome.subject)
+        assert identity.is_logged(outcome.subject)
         assert outcome.time <= samples.AT + samples.AHEAD
         envelope.read_content(fact, outcome.personal or b"{}")
         return
