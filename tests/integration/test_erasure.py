@@ -184,8 +184,9 @@ def test_nothing_is_left_of_a_contact_and_of_what_belonged_to_it(
     def gone() -> bool:
         kept = [key for one in subjects for key in keys_of(cluster, one) if not key["destroyed"]]
         facts = cluster.sql("select from heed_data.fact where subject = any(%s)", sorted(subjects))
+        parked = cluster.sql("select from heed_ops.parked where subject = any(%s)", sorted(subjects))
         waits = cluster.sql("select from heed_ops.key_to_destroy")
-        return not kept and not facts and not waits
+        return not kept and not facts and not parked and not waits
 
     stack.eventually(gone, "facts and keys are gone", 30)
     assert all(keys_of(cluster, one) for one in subjects), (
@@ -232,11 +233,11 @@ def test_what_comes_later_is_refused_and_leaves_nothing(cluster: clusters.Cluste
             "erased"
         }
 
-    stack.eventually(refused, "the API refuses them", 10, 0.2)
+    stack.eventually(refused, "the API refuses them", 30, 0.2)
     cluster.settle()
     assert cluster.sql("select from heed_data.fact where subject = %s", subject) == []
     stack.eventually(
-        lambda: all(key["destroyed"] for key in keys_of(cluster, subject)), "no key of it stays", 10
+        lambda: all(key["destroyed"] for key in keys_of(cluster, subject)), "no key of it stays", 30
     )
     assert api.post(f"/v1/contacts/{contact}/consent", json={"level": "individual"}).status_code == 410
     assert api.post(f"/v1/contacts/{other}/merge", json={"into": contact}).status_code == 410
