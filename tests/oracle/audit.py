@@ -76,7 +76,7 @@ def read_log(
         if record.key != fact.subject.encode():
             log.wrong.append(f"{place}: the record's key is not the subject")
         if not fact.subject.startswith((model.CONTACT, "session:")) and not HASHED.fullmatch(fact.subject):
-            log.wrong.append(f"{place}: the subject is no contact, no session and no keyed hash")
+            log.wrong.append(f"{place}: the subject is neither a contact nor a session")
         if link is None and log.homes.setdefault(fact.subject, record.partition) != record.partition:
             log.wrong.append(f"{place}: another partition than the subject's other facts")
     return log
