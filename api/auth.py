@@ -179,7 +179,11 @@ class Keys:
 
     async def refresh(self) -> None:
         """Read them now; what stands further back than was seen is not believed. Raises `errors.Away`."""
-        stands, found = keys.read(await self._database.rows(_READ))
+        try:
+            stands, found = keys.read(await self._database.rows(_READ))
+        except errors.Away:
+            self._behind = self._seen is not None  # what comes back may be a backup
+            raise
         self._any = self._any or bool(found)
         self._told.set()
         if self._seen is None:

@@ -143,6 +143,25 @@ def test_a_restored_database_tells_nothing_before_it_is_known_who_is_erased() ->
     found.check_standing(auth.OPEN)
 
 
+@pytest.mark.capability("LAW-6")
+def test_a_database_that_was_away_tells_nothing_before_it_is_known_how_far_it_stands() -> None:
+    """It may be a backup that comes back, and the next look is a second away."""
+    servers = Servers(ROWS)
+    found = known(servers)
+    servers.found = None
+    with pytest.raises(errors.Away):
+        asyncio.run(found.refresh())
+    with pytest.raises(problems.Problem) as raised:
+        found.check_standing(auth.ACCESS)
+    assert raised.value.kind is problems.WORKERS_BEHIND
+    servers.found = ROWS
+    asyncio.run(found.refresh())
+    found.check_standing(auth.ACCESS)
+    never = Servers(ROWS)
+    never.found = None
+    known(never).check_standing(auth.ACCESS)  # whose registry was never seen: nothing is known of a backup
+
+
 @pytest.mark.capability("CEE-14")
 def test_a_key_is_revoked_though_the_log_was_written_anew_and_is_shorter() -> None:
     """`heed topics refill` writes each fact once: its registry may never come to where the lost one ended."""
