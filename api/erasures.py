@@ -72,8 +72,7 @@ async def erase(
     contacts.well_formed(contact)
     if await in_force.erased(database, [identity.CONTACT + contact]):
         return {"contact_id": contact, "subjects": 0, "events": []}
-    (found,) = await database.rows(contacts.ROOT, contact=contact)
-    root = found["root"]
+    root, members = await covered(database, contact)
     if root != contact and not asked.whole:
         raise problems.Problem(
             problems.MERGED,
@@ -81,14 +80,21 @@ async def erase(
             merged_into=root,
         )
     subject = identity.CONTACT + root
-    members = await database.rows(MEMBERS, root=subject)
-    covers = [*(one["subject"] for one in members), subject]
+    covers = [*members, subject]
     entries = [
         telling.Entry("contact.erased", subject, registry.ContactErased(some, asked.why), actor)
         for some in _steps(covers)
     ]
     events = await in_force.tell(database, log, *entries)
     return {"contact_id": root, "subjects": len(covers), "events": events}
+
+
+async def covered(database: servers.Database, contact: str) -> tuple[str, list[str]]:
+    """The contact that would be erased, and the subjects besides itself. Raises `Problem`, `errors.Away`."""
+    (found,) = await database.rows(contacts.ROOT, contact=contacts.well_formed(contact))
+    root: str = found["root"]
+    members = await database.rows(MEMBERS, root=identity.CONTACT + root)
+    return root, [one["subject"] for one in members]
 
 
 async def settled(database: servers.Database, contact: str, seconds: float) -> dict[str, int]:

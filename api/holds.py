@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,8 +24,8 @@ from uuid_utils import compat
 
 from api import contacts, in_force, ingest, problems, servers
 from projections import tables
-from schemas import admission, codec, completion, envelope, events, hold, identity, sealing, settings
-from streams import installation, judge, telling, vault
+from schemas import admission, completion, envelope, events, hold, identity, sealing, settings
+from streams import export, judge, telling, vault
 
 # Purpose: what was told of holds and bounces of a contact and all that belongs to it, with the keys that open
 # it. `offset 0` keeps the planner at reading subject by subject, by index alone.
@@ -146,48 +146,24 @@ async def _told(
 
 def opened(rows: Sequence[Mapping[str, Any]], master: sealing.MasterKey) -> list[hold.Told]:
     """Rows as facts with their addresses; raises `Problem` (500) for what cannot be opened. Blocks."""
-    keys = _keys(rows, master)
+    kept = {
+        row["kid"]: sealing.KeyRecord(row["kid"], row["wrapped"] and bytes(row["wrapped"]), row["master"])
+        for row in rows
+        if row["there"]
+    }
     found = []
-    for row in rows:
-        data, kid = row["data"].encode(), row["kid"]
-        if kid is not None:
-            if kid not in keys:
-                continue  # destroyed
-            data = _joined(data, row, keys[kid])
-        content: Any = events.EVENTS[row["type"]].decode(data)
-        found.append(hold.Told(row["subject"], row["source"], row["id"], row["time"], row["actor"], content))
-    return found
-
-
-def _keys(rows: Iterable[Mapping[str, Any]], master: sealing.MasterKey) -> dict[str, sealing.DataKey]:
-    """The keys of the rows that are not destroyed."""
-    keys: dict[str, sealing.DataKey] = {}
-    for row in rows:
-        kid = row["kid"]
-        if kid is None or kid in keys:
-            continue
-        if not row["there"]:
-            raise problems.Problem(
-                problems.NOT_OPENED,
-                "A key that a fact of this contact names has not been read yet. It was not erased: let the "
-                "topic keys be read to its end, or restore it.",
-            )
-        if row["wrapped"] is not None:
-            record = sealing.KeyRecord(kid, bytes(row["wrapped"]), row["master"])
-            try:
-                keys[kid] = sealing.DataKey(kid, installation.opened(record, master))
-            except sealing.Unopened as doubt:
-                raise problems.Problem(problems.NOT_OPENED, str(doubt)) from doubt
-    return keys
-
-
-def _joined(data: bytes, row: Mapping[str, Any], key: sealing.DataKey) -> bytes:
     try:
-        return codec.joined(data, key.open(row["source"], row["id"], row["sealed"]))
-    except sealing.Tampered as doubt:
-        raise problems.Problem(
-            problems.NOT_OPENED, f"The sealed part of fact {row['id']} was changed: it cannot be opened."
-        ) from doubt
+        keys = export.keys_of(kept, master)
+        for row in rows:
+            data = export.whole(row, kept, keys)
+            if data is not None:
+                content: Any = events.EVENTS[row["type"]].decode(data)
+                found.append(
+                    hold.Told(row["subject"], row["source"], row["id"], row["time"], row["actor"], content)
+                )
+    except (export.NotOpened, sealing.Unopened) as doubt:
+        raise problems.Problem(problems.NOT_OPENED, str(doubt)) from doubt
+    return found
 
 
 def _shown(one: hold.Standing) -> dict[str, Any]:

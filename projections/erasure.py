@@ -29,7 +29,6 @@ LOCK: Final = 0x4EED_0003
 
 OF: Final = "select subject from heed_data.erased where subject = any(%s::text[])"
 HERE: Final = "select subject from erased where subject = any(%s::text[])"
-EVERYONE: Final = "select subject from erased"
 SHARED: Final = "select pg_advisory_xact_lock_shared(%s)"
 ALONE: Final = "select pg_advisory_xact_lock(%s)"
 

@@ -69,14 +69,12 @@ select * from unnest(%s::text[], %s::text[], %s::smallint[]) on conflict do noth
 
 @dataclasses.dataclass(slots=True)
 class Merged:
-    """What a merge did: new facts by type, subjects whose fact got another content, what came again, and what
-    was left out since its subject is erased."""
+    """What a merge did: new facts by type, subjects whose fact got another content, what came again."""
 
     folded: dict[str, int] = dataclasses.field(default_factory=dict)
     replaced: list[str] = dataclasses.field(default_factory=list)
     duplicates: int = 0
     conflicts: int = 0
-    erased: int = 0
 
 
 def prepare(connection: psycopg.Connection) -> None:
@@ -106,10 +104,10 @@ def merge(connection: psycopg.Connection, facts: records.Decoded) -> Merged:
             done.replaced.append(subject)
     again = len(facts.lines) - sum(done.folded.values()) - replaced
     if again:
-        done.erased = _count(connection, OF_ERASED)
+        erased = _count(connection, OF_ERASED)
         lost = _count(connection, CONFLICTING)
         done.conflicts += lost
-        done.duplicates += again - lost - done.erased
+        done.duplicates += again - lost - erased
     done.conflicts += replaced
     return done
 

@@ -49,17 +49,11 @@ def erase(
 
 def _asked(contact: str) -> bool:
     """Ask; answers whether all of another contact's is meant. Raises `errors.Usage` for a no."""
-    from api import contacts, erasures
-
-    async def look(database: Any) -> tuple[str, list[str]]:
-        (found,) = await database.rows(contacts.ROOT, contact=contacts.well_formed(contact))
-        root: str = found["root"]
-        members = await database.rows(erasures.MEMBERS, root=f"contact:{root}")
-        return root, [one["subject"] for one in members]
+    from api import erasures
 
     if not sys.stdin.isatty():
         raise errors.Usage("Erasing cannot be undone: say --yes, or give the command at a terminal.")
-    root, members = console.of_api(look)
+    root, members = console.of_api(lambda database: erasures.covered(database, contact))
     if root != contact:
         sys.stderr.write(f"{contact} belongs to {root}: all of {root} is erased.\n")
     others = f", with {len(members):,} contacts and sessions that belong to it" if members else ""

@@ -6,7 +6,7 @@ fact says `erased`: its key was destroyed. A key that is merely missing is an er
 sealed part that cannot be opened: never taken for erased.
 Limits: holds the whole answer; parked records are looked for by the subject as it stands in JSON, among the
 newest `PARKED`; a batch that could not be read is left out, since others' events are in it. Blocks.
-Called by: `heed export`, and `GET /v1/contacts/{id}/export` in a thread.
+Called by: `heed export`, and `GET /v1/contacts/{id}/export` in a thread; `api.holds` opens facts by it too.
 """
 
 from __future__ import annotations
@@ -107,35 +107,51 @@ def _parked(row: dict[str, Any]) -> dict[str, Any]:
         return row | {"base64": base64.b64encode(raw).decode()}
 
 
-def _opened(
-    facts: Iterable[dict[str, Any]], kept: Mapping[str, sealing.KeyRecord], master: sealing.MasterKey
-) -> list[dict[str, Any]]:
-    """The facts with their personal fields, or marked as erased where their key is destroyed."""
-    keys: dict[str, sealing.DataKey] = {}
-    for kid, one in kept.items():
-        if one.wrapped is not None:
-            keys[kid] = sealing.DataKey(kid, installation.opened(one, master))
-    return [_fact(one, kept, keys) for one in facts]
+def keys_of(kept: Mapping[str, sealing.KeyRecord], master: sealing.MasterKey) -> dict[str, sealing.DataKey]:
+    """Those of these keys that are not destroyed, by kid. Raises `sealing.Unopened`, `errors.Away`."""
+    return {
+        kid: sealing.DataKey(kid, installation.opened(one, master))
+        for kid, one in kept.items()
+        if one.wrapped is not None
+    }
 
 
-def _fact(
-    fact: dict[str, Any], kept: Mapping[str, sealing.KeyRecord], keys: Mapping[str, sealing.DataKey]
-) -> dict[str, Any]:
-    sealed, kid, data = fact.pop("sealed"), fact.pop("kid"), fact.pop("data").encode()
+def whole(
+    fact: Mapping[str, Any], kept: Mapping[str, sealing.KeyRecord], keys: Mapping[str, sealing.DataKey]
+) -> bytes | None:
+    """The data of a row of `fact` with what is sealed of it; None where its key was destroyed.
+
+    Raises `NotOpened` for a key that is missing, and for a sealed part that was changed.
+    """
+    data, kid = fact["data"].encode(), fact["kid"]
     if kid is None:
-        return fact | {"data": msgspec.json.decode(data)}
+        return bytes(data)
     if kid not in kept:
         raise NotOpened(
             "A key that a fact of this contact names is missing from heed_ops.data_key, so what is sealed "
             "with it cannot be told. It was not erased: let the topic keys be read to its end, or restore it."
         )
     if kid not in keys:
-        return fact | {"data": msgspec.json.decode(data), "erased": True}
+        return None
     try:
-        whole = codec.joined(data, keys[kid].open(fact["source"], fact["id"], sealed))
+        return codec.joined(data, keys[kid].open(fact["source"], fact["id"], fact["sealed"]))
     except sealing.Tampered as error:
         raise NotOpened(
             f"The sealed part of fact {fact['id']} of {fact['source']} cannot be opened with its key: it was "
             "changed. `heed replay` reads it from the log again."
         ) from error
-    return fact | {"data": msgspec.json.decode(whole)}
+
+
+def _opened(
+    facts: Iterable[dict[str, Any]], kept: Mapping[str, sealing.KeyRecord], master: sealing.MasterKey
+) -> list[dict[str, Any]]:
+    """The facts with their personal fields, or marked as erased where their key is destroyed."""
+    keys = keys_of(kept, master)
+    return [_fact(one, whole(one, kept, keys)) for one in facts]
+
+
+def _fact(fact: dict[str, Any], whole: bytes | None) -> dict[str, Any]:
+    told = {name: value for name, value in fact.items() if name not in ("sealed", "kid", "data")}
+    if whole is None:
+        return told | {"data": msgspec.json.decode(fact["data"]), "erased": True}
+    return told | {"data": msgspec.json.decode(whole)}

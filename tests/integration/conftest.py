@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.processes import free_ports
 from schemas.topics import all_topics
 from tests import cluster as clusters
 from tests import stack
@@ -25,3 +26,11 @@ def cluster(
         contextlib.closing(clusters.Cluster(launch, servers.bootstrap, module_database, home)) as made,
     ):
         yield made.start(*clusters.THREE)
+
+
+@pytest.fixture(scope="module")
+def url(cluster: clusters.Cluster) -> str:
+    """The address of an API beside the workers."""
+    [port] = free_ports(1)
+    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for("listening", 60)
+    return f"http://127.0.0.1:{port}"

@@ -7,7 +7,6 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +14,6 @@ import psycopg
 import pytest
 
 from deploy import postgres
-from deploy.processes import free_ports
 from schemas import events, sealing, topics
 from tests import cluster as clusters
 from tests import keyring, stack, traffic
@@ -34,23 +32,8 @@ where table_schema not in ('pg_catalog', 'information_schema') order by 1, 2
 
 
 @pytest.fixture(scope="module")
-def cluster(
-    servers: stack.Servers, module_database: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[clusters.Cluster]:
-    stack.recreate_topics(servers.bootstrap, topics.all_topics(stack.HOMES))
-    home: Path = tmp_path_factory.mktemp("home")
-    with stack.Launcher() as launch:
-        made = clusters.Cluster(launch, servers.bootstrap, module_database, home)
-        yield made.start("worker-1", "worker-2")
-        made.tell()
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def api(cluster: clusters.Cluster) -> Iterator[httpx.Client]:
-    [port] = free_ports(1)
-    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for("listening", 60)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+def api(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30) as client:
         yield client
 
 

@@ -15,7 +15,6 @@ import httpx
 import psycopg
 import pytest
 
-from deploy.processes import free_ports
 from projections import data_keys
 from schemas import admission, envelope, events, sealing, topics
 from streams import broker, installation, producer
@@ -41,13 +40,6 @@ def cluster(
         yield made.start("worker-1")
         made.tell()
         made.close()
-
-
-@pytest.fixture(scope="module")
-def url(cluster: clusters.Cluster) -> str:
-    [port] = free_ports(1)
-    cluster.launch.api(cluster.bootstrap, cluster.dsn, port, **cluster.env).wait_for("listening", 60)
-    return f"http://127.0.0.1:{port}"
 
 
 def marked() -> dict[str, dict[str, Any]]:
