@@ -112,9 +112,7 @@ CHANGING: Final = frozenset({
 })  # fmt: skip
 
 # Where a key may also come as the user name of HTTP Basic, as Segment's clients send it.
-BASIC: Final = frozenset(
-    ("POST", path) for path in ("/v1/track", "/v1/identify", "/v1/alias", "/v1/page", "/v1/batch")
-)
+BASIC: Final = frozenset(("POST", f"/v1/{one}") for one in ("track", "identify", "alias", "page", "batch"))
 
 # What a key of a scope may also do.
 INCLUDED: Final = {ADMINISTER: frozenset({ADMINISTER, ACCESS})}
